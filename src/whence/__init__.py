@@ -1,0 +1,49 @@
+"""whence: which training examples made the model predict this, which help or hurt, and which labels not to trust.
+
+From one training run with turn-over dropout (Kobayashi et al. 2020, arXiv 2012.04207).
+"""
+
+from whence import masks
+from whence.attachment import attach, attached, detach
+from whence.auditing import Audit, audit
+from whence.data import Dataset, load
+from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, own, random
+from whence.errors import WhenceError
+from whence.estimators import influence
+from whence.models import prepare
+from whence.reporting import report
+from whence.run import Run, open_run
+from whence.scores import Scores, load_scores
+from whence.subnetworks import memorization, out_of_sample, subnetwork_average
+from whence.training import fit
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Audit",
+    "Dataset",
+    "Run",
+    "Scores",
+    "TurnOverDropout",
+    "WhenceError",
+    "attach",
+    "attached",
+    "audit",
+    "checkpoint_contexts",
+    "detach",
+    "fit",
+    "flipped",
+    "full",
+    "influence",
+    "load",
+    "load_scores",
+    "masks",
+    "memorization",
+    "open_run",
+    "out_of_sample",
+    "own",
+    "prepare",
+    "random",
+    "report",
+    "subnetwork_average",
+]

@@ -1,0 +1,141 @@
+"""Which labels should not be trusted, which instances the model knows by heart, which help and which harm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from whence.data import Classification
+from whence.estimators import influence
+from whence.run import Run
+from whence.subnetworks import memorization, out_of_sample, probabilities
+
+__all__ = ["KINDS", "Audit", "audit"]
+
+KINDS = ("label_issue", "memorized", "ambiguous", "ok")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, one row per training instance in the order of the data.
+
+    Attributes:
+        table: id, name, given_label, suggested_label, p_wrong, memorization, influence_on_dev, kind, and the
+            probabilities of the given label: p_own, p_flipped, p_full (classification) or prediction (regression).
+        method: the estimator behind influence_on_dev; None without a dev split.
+    """
+
+    table: pa.Table
+    method: str | None
+
+    def column(self, name: str) -> np.ndarray:
+        """One column as an array [N]."""
+        values: np.ndarray = self.table[name].to_numpy(zero_copy_only=False)
+        return values
+
+    def ranking(self) -> np.ndarray:
+        """int64 [N]: rows by p_wrong, the least trusted label first."""
+        return np.argsort(-self.column("p_wrong"), kind="stable")
+
+    @property
+    def issues(self) -> np.ndarray:
+        """int64: rows whose label is an issue, the least trusted first."""
+        order = self.ranking()
+        found: np.ndarray = order[self.column("kind")[order] == "label_issue"]
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many instances are of each kind."""
+        kinds = self.column("kind")
+        return {kind: int((kinds == kind).sum()) for kind in KINDS}
+
+
+def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
+    """Judge every training instance from one run.
+
+    For a classifier the trusted probabilities p̄ are the mean of the flipped sub-network's, which never learned the
+    instance, and the full network's, which half of it did not: together they ranked planted errors better than either.
+
+    - ``p_wrong`` = 1 − p̄(given label): how likely an independent annotation would differ. It is not calibrated.
+    - ``suggested_label``: the class of the largest p̄.
+    - ``memorization`` = P(y; own) − P(y; flipped).
+    - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
+    - ``kind``: label_issue (another class has p̄ above one half, and above its own), memorized (memorization above one
+      half), ambiguous (no class has p̄ above one half), ok.
+
+    For a regression, the suggested value is the flipped sub-network's prediction, p_wrong the posterior of the wider of
+    two zero-mean normal distributions fitted to its errors, and a label issue one with p_wrong above one half.
+
+    Args:
+        method: the estimator of influence_on_dev.
+        progress: show a bar.
+
+    Returns:
+        The audit; with a run directory it is also written to RUN/audit.parquet.
+    """
+    judged = _classification(run) if isinstance(run.task, Classification) else _regression(run)
+    train = run.train
+    influence_on_dev, used = np.full(len(train), np.nan), None
+    if "dev" in run.splits:
+        scores = influence(run, "dev", method=method, progress=progress)
+        means, used = scores.mean_over_targets(), str(scores.info["method"])
+        position = {int(mask_id): row for row, mask_id in enumerate(scores.ids)}
+        owners = train.mask_ids if scores.info["level"] == "group" else train.ids
+        influence_on_dev = means[[position[int(owner)] for owner in owners]]
+    columns: dict[str, Any] = {
+        "id": train.ids,
+        "name": [train.name_of(row) for row in range(len(train))],
+        "given_label": train.task.show(train.targets),
+        "suggested_label": judged.pop("suggested"),
+        "p_wrong": judged.pop("p_wrong"),
+        "memorization": memorization(run),
+        "influence_on_dev": influence_on_dev,
+        "kind": judged.pop("kind"),
+        **judged,
+    }
+    result = Audit(pa.table(columns), used)
+    if run.directory is not None:
+        run.directory.write_table("audit.parquet", result.table)
+    return result
+
+
+def _classification(run: Run) -> dict[str, Any]:
+    rows, given = np.arange(len(run.train)), run.train.targets
+    flipped, full = out_of_sample(run), probabilities(run)
+    trusted = (flipped + full) / 2
+    suggested, largest = trusted.argmax(1), trusted.max(1)
+    p_own = probabilities(run, mask="own")[rows, given]
+    kind = np.full(len(rows), "ok", dtype=object)
+    kind[largest <= 0.5] = "ambiguous"
+    kind[p_own - flipped[rows, given] > 0.5] = "memorized"
+    kind[(suggested != given) & (largest > 0.5)] = "label_issue"
+    return {"suggested": run.task.show(suggested), "p_wrong": 1 - trusted[rows, given], "kind": kind,
+            "p_own": p_own, "p_flipped": flipped[rows, given], "p_full": full[rows, given]}  # fmt: skip
+
+
+def _regression(run: Run) -> dict[str, Any]:
+    predicted = out_of_sample(run)[:, 0]
+    p_wrong = _outlier_posterior(run.train.targets - predicted)
+    kind = np.where(p_wrong > 0.5, "label_issue", "ok").astype(object)
+    return {"suggested": run.task.show(predicted), "p_wrong": p_wrong, "kind": kind, "prediction": run.task.show(predicted)}
+
+
+def _outlier_posterior(errors: np.ndarray, rounds: int = 100) -> np.ndarray:
+    """The posterior of the wide component of two zero-mean normals, by expectation maximization: float64 [N].
+
+    The wide one has at least three times the deviation of the narrow one, so that mere tails are not outliers.
+    """
+    squares = np.square(errors, dtype=np.float64)
+    narrow = max(float(np.median(squares)) / 0.4549, 1e-12)  # the median of χ²₁ is 0.4549
+    wide, share = 9 * max(narrow, float(squares.mean())), 0.05
+    posterior = np.zeros(len(errors))
+    for _ in range(rounds):
+        log_odds = np.log(share / (1 - share)) + 0.5 * (np.log(narrow / wide) + squares / narrow - squares / wide)
+        posterior = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+        share = float(np.clip(posterior.mean(), 1e-6, 0.5))
+        narrow = max(float(((1 - posterior) * squares).sum() / max((1 - posterior).sum(), 1e-9)), 1e-12)
+        wide = max(float((posterior * squares).sum() / max(posterior.sum(), 1e-9)), 9 * narrow)
+    return posterior

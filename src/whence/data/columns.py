@@ -1,0 +1,204 @@
+"""Columns of a table as ids, names, texts and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from whence.data.roles import Roles, listed
+from whence.data.tables import Reader
+from whence.errors import WhenceError
+from whence.masks import as_ids
+
+__all__ = ["Place", "features_of", "ids_of", "is_text", "names_of", "numbers_of", "place_in", "refuse_missing",
+           "refuse_repeated", "texts_of"]  # fmt: skip
+
+MISSING = ("", "na", "n/a", "nan", "null", "none")
+"""What stands for a missing number in a text table, whatever its case."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a person finds a column and, called with a row (0-based), that row of it."""
+
+    column: str
+    row: Callable[[int], str]
+
+    def __call__(self, row: int) -> str:
+        return f"{self.column}, {self.row(row)}"
+
+
+def place_in(reader: Reader, name: str) -> Place:
+    """The place of a table's column and its rows."""
+    return Place(f"{reader.path}, column {name!r}", reader.place)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds text."""
+    return bool(pa.types.is_large_string(kind) or pa.types.is_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def refuse_missing(column: pa.ChunkedArray, place: Place, *, blank: bool = True) -> None:
+    """Raise for the first null of a column; with ``blank`` also for text of nothing but spaces."""
+    missing = pc.is_null(column)
+    if blank and is_text(column.type):
+        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
+    if (row := pc.index(missing, True).as_py()) >= 0:
+        raise WhenceError("a missing value", where=place(row), mend="Fill it in, or remove the row.")
+
+
+def texts_of(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
+    """A column of text, checked.
+
+    Raises:
+        WhenceError: it holds something else than text, or nulls.
+    """
+    if is_text(column.type) or pa.types.is_null(column.type):
+        refuse_missing(column, place, blank=False)
+        return column
+    raise WhenceError("a column that is not text", where=place.column, got=str(column.type), expected="text",
+                      mend="Name text with --text, or columns of numbers with --features.")  # fmt: skip
+
+
+def numbers_of(column: pa.ChunkedArray) -> np.ndarray | None:
+    """float64 [N], missing values as NaN; None when the column holds something else than numbers.
+
+    Numbers may have spaces around them, and "true" and "false" in any case are 1 and 0.
+    """
+    kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if _is_number(kind) or pa.types.is_boolean(kind):
+        numbers = pc.cast(column, pa.float64(), safe=False)
+    elif is_text(kind):
+        trimmed = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        present = pc.if_else(pc.is_in(trimmed, value_set=pa.array(MISSING, trimmed.type)), None, trimmed)
+        try:
+            numbers = pc.cast(present, pa.float64())
+        except pa.ArrowInvalid:
+            truth = pa.array(["true", "false", None], trimmed.type)
+            if not pc.all(pc.is_in(present, value_set=truth)).as_py():
+                return None
+            numbers = pc.cast(pc.equal(present, "true"), pa.float64())
+    else:
+        return None
+    array: np.ndarray = pc.fill_null(numbers, np.nan).to_numpy()
+    return array
+
+
+def features_of(table: pa.Table, roles: Roles, reader: Reader) -> np.ndarray:
+    """The inputs as float32 [N, F].
+
+    Args:
+        table: with all columns of ``roles.inputs``.
+        roles: of its columns.
+        reader: of the file, to name places in it.
+
+    Raises:
+        WhenceError: a column is not numbers, or a value is missing, NaN, infinite or too large for float32.
+    """
+    columns = {name: numbers_of(table.column(name)) for name in roles.inputs}
+    if words := [name for name, numbers in columns.items() if numbers is None]:
+        if roles.features is None:
+            texts = [name for name in words if is_text(table.column(name).type)]
+            longest = max(texts, key=lambda name: _length(table.column(name)), default="")
+            mend = f"Name the text with --text {longest}, or the numbers with --features." if longest else (
+                "Name the numbers with --features.")  # fmt: skip
+            raise WhenceError("columns that are not numbers, so the inputs have to be named",
+                              where=reader.path, got=listed(words), mend=mend)  # fmt: skip
+        name, row = words[0], _first_word(table.column(words[0]))
+        raise WhenceError("a feature that is not a number", where=place_in(reader, name)(row),
+                          got=repr(table.column(name)[row].as_py()),
+                          mend="Leave the column out of --features, or encode it as numbers.")  # fmt: skip
+    matrix = np.empty((table.num_rows, len(columns)), np.float32)
+    for position, (name, numbers) in enumerate(columns.items()):
+        with np.errstate(over="ignore"):
+            matrix[:, position] = numbers
+        if not np.isfinite(matrix[:, position]).all():
+            row = int(np.flatnonzero(~np.isfinite(matrix[:, position]))[0])
+            raise WhenceError("a feature that is not a finite number", where=place_in(reader, name)(row),
+                              got=repr(table.column(name)[row].as_py()),
+                              expected="a number that float32 can hold",
+                              mend="Fill it in, or remove the row or the column.")  # fmt: skip
+    return matrix
+
+
+def _length(column: pa.ChunkedArray) -> float:
+    return float(pc.mean(pc.utf8_length(column)).as_py() or 0)
+
+
+def _first_word(column: pa.ChunkedArray) -> int:
+    """The first row that is not a number, in a column where there is one."""
+    return next((row for row in range(len(column)) if numbers_of(column.slice(row, 1)) is None), 0)
+
+
+def ids_of(column: pa.ChunkedArray, place: Place) -> tuple[np.ndarray, np.ndarray]:
+    """A column of ids or groups.
+
+    Text that is a plain integer in every row ("7" and "-7", but not "007" or "+7") stands for those integers,
+    so that ids are the same in every file format; other text is hashed.
+
+    Returns:
+        int64 [N] (see ``whence.masks.as_ids``), and names as the user wrote them, str [N].
+
+    Raises:
+        WhenceError: values are missing, or are neither integers nor text.
+    """
+    refuse_missing(column, place)
+    kind = column.type
+    exact = pa.types.is_integer(kind) or is_text(kind) or pa.types.is_temporal(kind) or (
+        pa.types.is_decimal(kind) and kind.scale <= 0)  # fmt: skip
+    if not exact:
+        raise WhenceError("not an id", where=place(0), got=f"{column[0].as_py()!r} ({kind})",
+                          expected="an integer or text",
+                          mend="Write ids as integers or text; floats lose ids above 2^53.")  # fmt: skip
+    names = names_of(column, place)
+    if pa.types.is_integer(kind):
+        return as_ids(column.to_numpy()), names
+    whole = is_text(kind) and pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9][0-9]{0,19})$")).as_py()
+    if not whole and not pa.types.is_decimal(kind):
+        return as_ids(names), names
+    values = np.array([int(name) for name in names], dtype=object)
+    if np.all((values >= -(2**63)) & (values < 2**64)):
+        return as_ids(values), names
+    if whole:
+        return as_ids(names), names
+    row = int(np.flatnonzero((values < -(2**63)) | (values >= 2**64))[0])
+    raise WhenceError("an id of more than 64 bits", where=place(row), got=names[row],
+                      mend="Write it as text.")  # fmt: skip
+
+
+def names_of(column: pa.ChunkedArray, place: Place) -> np.ndarray:
+    """Any column of single values as text, str [N].
+
+    Raises:
+        WhenceError: values are missing, or are lists or objects.
+    """
+    refuse_missing(column, place)
+    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+        raise WhenceError("not a single value", where=place.column, got=str(column.type),
+                          expected="text or a number")  # fmt: skip
+    texts: np.ndarray = pc.cast(column, pa.large_string()).to_numpy()
+    return texts
+
+
+def refuse_repeated(ids: np.ndarray, names: np.ndarray, place: Place) -> None:
+    """Raise for the first id (int64 [N]) that another row has, naming both rows."""
+    order = np.argsort(ids, kind="stable")
+    again = np.flatnonzero(ids[order][1:] == ids[order][:-1]) + 1
+    if again.size:
+        position = again[np.argmin(order[again])]
+        first, second = int(order[position - 1]), int(order[position])
+        got = " and ".join(dict.fromkeys(repr(names[row]) for row in (first, second)))
+        raise WhenceError("an id that occurs twice",
+                          where=f"{place(first)} and {place.row(second)}", got=got,
+                          expected="one row per id",
+                          mend="Make ids unique; rows that share a mask need a group column.")  # fmt: skip

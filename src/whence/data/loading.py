@@ -1,0 +1,228 @@
+"""From a path or a name to a ``Dataset``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whence.data.builtin import BUILTIN
+from whence.data.dataset import Dataset
+from whence.data.labels import TASKS, TaskName
+from whence.data.reading import read_source
+from whence.data.tables import TABLES
+from whence.errors import WhenceError
+
+__all__ = ["Source", "load"]
+
+_COLUMNS = ("label", "text", "features", "id", "group", "split")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset comes from and how it is read: what a run directory keeps to reopen its data.
+
+    The arguments are those of ``load``, checked when the source is made; the path is made absolute.
+
+    Raises:
+        WhenceError: an option of the wrong type, options that exclude each other, a directory or unknown
+            ending.
+
+    >>> Source.from_json(Source("digits", limit=100).to_json()) == Source("digits", limit=100)
+    True
+    """
+
+    path: str
+    label: str | None = None
+    text: str | None = None
+    features: tuple[str, ...] | None = None
+    id: str | None = None
+    group: str | None = None
+    split: str | None = None
+    task: TaskName = "auto"
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        options: dict[str, Any] = {option.name: getattr(self, option.name) for option in fields(self)}
+        options["path"] = _resolved(options["path"])
+        if isinstance(options["features"], str):
+            options["features"] = (options["features"],)
+        elif isinstance(options["features"], list):
+            options["features"] = tuple(options["features"])
+        options["limit"] = _whole("limit", options["limit"], 1, 2**63 - 1)
+        options["seed"] = _whole("seed", options["seed"], -(2**63), 2**64 - 1)
+        for name, value in options.items():
+            object.__setattr__(self, name, value)
+        features = options["features"]
+        if features is not None and not (
+            isinstance(features, tuple) and all(isinstance(name, str) for name in features)
+        ):
+            raise WhenceError("an option of the wrong type", where="features", got=repr(features),
+                              expected="names of columns")  # fmt: skip
+        for name in ("label", "text", "id", "group", "split"):
+            if not isinstance(options[name], str | None):
+                raise WhenceError("an option of the wrong type", where=name, got=repr(options[name]),
+                                  expected="the name of a column")  # fmt: skip
+        if self.seed is None or self.task not in TASKS:
+            wrong = "task" if self.task not in TASKS else "seed"
+            raise WhenceError("an option that does not exist", where=wrong, got=repr(options[wrong]),
+                              expected=" or ".join(TASKS) if wrong == "task" else "an integer")  # fmt: skip
+        if self.text is not None and self.features is not None:
+            raise WhenceError("both text and features are named", where=self.path, expected="one of them",
+                              mend="Leave out --text or --features.")  # fmt: skip
+        named = [f"--{name}" for name in _COLUMNS if options[name] is not None]
+        if named and not self.is_table:
+            raise WhenceError("an option for tables only", where=self.path, got=", ".join(named),
+                              mend="Leave it out: built-in sets and .npz have no columns.")  # fmt: skip
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the data are a table, not a built-in set or an archive of arrays."""
+        return self.path not in BUILTIN and not self.path.lower().endswith(".npz")
+
+    def to_json(self) -> dict[str, Any]:
+        """All options as JSON values; "path" is absolute, with forward slashes, or a built-in name."""
+        return {**asdict(self), "features": None if self.features is None else list(self.features)}
+
+    @classmethod
+    def from_json(cls, record: Any) -> Source:
+        """The source that ``to_json`` wrote.
+
+        Raises:
+            WhenceError: the record is not one.
+        """
+        known = [option.name for option in fields(cls)]
+        got = None
+        if not isinstance(record, dict):
+            got = type(record).__name__
+        elif extra := [str(key) for key in record if key not in known]:
+            got = f"the key {extra[0]!r}"
+        elif "path" not in record:
+            got = "no path"
+        if got is not None:
+            raise WhenceError("not a data source", where="the record", got=got,
+                              expected=f"an object with {', '.join(known)}",
+                              mend="Open it with the version of whence that wrote it.")  # fmt: skip
+        return cls(**record)
+
+    def load(self) -> Dataset:
+        """Read the data, see ``whence.data.load``.
+
+        Raises:
+            WhenceError: the file has gone, or as ``whence.data.load``.
+        """
+        if self.path not in BUILTIN and not (path := Path(self.path)).exists():
+            near = get_close_matches(path.name, _neighbors(path), 1)
+            mend = f"Did you mean {near[0]}? " if near else ""
+            mend += "Check the path, or put the file back if it was moved."
+            raise WhenceError("no such file", where=self.path, mend=mend)
+        return read_source(self)
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    label: str | None = None,
+    text: str | None = None,
+    features: str | list[str] | tuple[str, ...] | None = None,
+    id: str | None = None,
+    group: str | None = None,
+    split: str | None = None,
+    task: TaskName = "auto",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Read a dataset.
+
+    Args:
+        source: a table (.csv, .tsv or .jsonl, each also with .gz, or .parquet); an archive of arrays (.npz
+            with x_train, y_train and, as pairs, x_dev, y_dev, x_test, y_test); or built in, "digits" or
+            "diabetes".
+        label: the column to predict; tables need it.
+        text: the column of text that the model reads.
+        features: columns of numbers that the model reads: a list, or names separated by commas. Globs such as
+            "pixel*" leave out columns that have another role. Without text and features: all other columns,
+            if they are numbers (without the index columns that pandas writes).
+        id: the column of ids, integers of up to 64 bits or text, each in one row. By default the column "id"
+            if there is one that was not given another role, else the row number in the file from 0; "none"
+            ignores that column. Text ids are hashed, but a column of plain integers written as text stays
+            integers.
+        group: the column of sources, authors, annotators ...: a group shares one mask and one drawn split.
+        split: the column of splits. By default the column "split" if there is one that was not given another
+            role; "none" ignores it. Training, validation, valid, val, development and testing, in any case,
+            mean train, dev and test; other names stay. Without the column, train, dev and test are drawn 80 :
+            10 : 10 by id or group. Data with train and without dev have a tenth of train drawn as dev.
+        task: "classification", "regression", or "auto": text and booleans are classes; integers are classes
+            when they take at most two values in the training split, or at most max(20, √N) values with two
+            instances each on average; other numbers are regression. Classes are those of the training split,
+            sorted; numbers are standardized with the training split's mean and deviation.
+        limit: at most this many instances of each split, chosen by id and kept in the order of the file.
+            Classes, mean and scale are still those of the whole training split.
+        seed: of drawn splits and the limit (see ``whence.data.splits``); an integer of 64 bits.
+
+    Returns:
+        The dataset, with ``splits``, ``names`` and, by kind of inputs, ``texts``, ``images`` (uint8 [N, H, W]
+        or [N, H, W, C]) or ``feature_names``.
+
+    Raises:
+        WhenceError: anything wrong with the file, its columns, ids, labels, features or splits: the first
+            that is found, where it is (rows are counted from 1, without the header), and how to mend it.
+
+    >>> load("digits", limit=100).images.shape
+    (300, 8, 8)
+    """
+    given: Any = (source, label, text, features, id, group, split, task, limit, seed)
+    return Source(*given).load()
+
+
+def _understood() -> str:
+    return f"a file ending in {', '.join(TABLES)} or .npz, or the built-in {' or '.join(BUILTIN)}"
+
+
+def _resolved(given: Any) -> str:
+    """An absolute path with forward slashes, or a built-in name.
+
+    Raises:
+        WhenceError: not a path, a directory, or an ending that is not understood.
+    """
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise WhenceError("not a path", where="source", got=repr(given), expected=_understood())
+    name = str(os.fspath(given))
+    if name in BUILTIN:
+        return name
+    try:
+        path = Path(name).expanduser().resolve()
+        directory = path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WhenceError("not a path", where="source", got=repr(name), expected=_understood()) from error
+    if directory:
+        raise WhenceError("a directory is not a dataset", where=path, expected=_understood())
+    if not path.name.lower().endswith((*TABLES, ".npz")):
+        near = get_close_matches(name, BUILTIN, 1)
+        ending = "".join(path.suffixes[-2:])
+        raise WhenceError("data of an unknown kind", where=name,
+                          got=f"the ending {ending!r}" if ending else "no ending", expected=_understood(),
+                          mend=f"Did you mean {near[0]}?" if near else "")  # fmt: skip
+    return path.as_posix()
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int | None:
+    """An integer option in its range, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        expected = "an integer of at least 1" if low == 1 else "an integer of 64 bits"
+        raise WhenceError("an option out of range", where=name, got=repr(value), expected=expected)
+    return int(value)
+
+
+def _neighbors(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return []

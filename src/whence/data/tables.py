@@ -1,0 +1,140 @@
+"""Tables as Arrow: CSV, TSV, JSON Lines and Parquet behind one reader, every value as it is written.
+
+Values of CSV and TSV are text and stay so ("NA", "" and "007" are themselves); the use of a column decides
+whether they are numbers, see ``columns`` and ``labels``. In messages rows are counted from 1, without the
+header and without blank lines; of JSON Lines the line in the file is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from whence.data.jsonlines import JsonLines
+from whence.data.separated import Separated
+from whence.data.streams import undecodable
+from whence.errors import WhenceError
+
+__all__ = ["TABLES", "Reader", "open_table", "read_columns"]
+
+
+class Reader(Protocol):
+    """An open table.
+
+    Attributes:
+        path: of its file.
+        names: of its columns.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+
+    def read(self, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
+        """The columns of that name, at least one, N rows; integers of those in ``exact`` keep all 64 bits.
+
+        Raises:
+            WhenceError: the content is damaged, ragged or not UTF-8.
+        """
+        ...
+
+    def place(self, row: int) -> str:
+        """Where a person finds a row (0-based) in the file."""
+        ...
+
+
+def open_table(path: Path) -> Reader:
+    """The reader for a path with one of the endings in ``TABLES``.
+
+    Raises:
+        WhenceError: the file is missing, empty or damaged, its header is unreadable, or a column name occurs
+            twice.
+    """
+    reader = next(kind for ending, kind in TABLES.items() if path.name.lower().endswith(ending))(path)
+    if not any(reader.names):
+        raise WhenceError("a table without columns", where=path,
+                          mend="Check that this is the file you meant.")  # fmt: skip
+    if twice := sorted({name for name in reader.names if reader.names.count(name) > 1}):
+        raise WhenceError("a column name that occurs twice", where=path, got=", ".join(map(repr, twice)),
+                          expected="one column per name", mend="Rename one of them.")  # fmt: skip
+    return reader
+
+
+def read_columns(reader: Reader, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
+    """Columns of an open table: at least one row, strings as large_string, no dictionaries, contents checked.
+
+    Raises:
+        WhenceError: as ``Reader.read``; or there are no rows.
+    """
+    table = reader.read(columns, exact)
+    if table.num_rows == 0:
+        raise WhenceError("a table without rows", where=reader.path, got="0 rows", expected="at least one",
+                          mend="Check that this is the file you meant.")  # fmt: skip
+    for position, name in enumerate(columns):
+        try:
+            table = table.set_column(position, name, _uniform(table.column(position)))
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            if "UTF8" not in str(error):
+                raise WhenceError("damaged values", where=f"{reader.path}, column {name!r}",
+                                  got=str(error)) from error  # fmt: skip
+            if isinstance(reader, Parquet):
+                raise WhenceError("text that is not UTF-8",
+                                  where=f"{reader.path}, column {name!r}") from error  # fmt: skip
+            raise undecodable(reader.path) from error
+    return table
+
+
+def _uniform(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    # A stranger's Parquet file may promise text or offsets that its bytes do not keep.
+    column.validate(full=True)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    strings = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string_view,
+               pa.types.is_binary_view)  # fmt: skip
+    if any(test(kind) for test in strings):
+        kind = pa.large_string()
+    elif pa.types.is_float16(kind):
+        kind = pa.float32()
+    return column if column.type == kind else column.cast(kind)
+
+
+class Parquet:
+    """An open Parquet file (see ``Reader``)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = self._tried(lambda: pa.parquet.ParquetFile(path, page_checksum_verification=True))
+        self.names = tuple(self._tried(lambda: self._file.schema_arrow).names)
+
+    def place(self, row: int) -> str:
+        return f"row {row + 1} of the data (the first is 1)"
+
+    def read(self, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
+        # Asked for "a", Parquet also gives a column "a.b".
+        return self._tried(lambda: self._file.read(columns=list(columns)).select(list(columns)))
+
+    def _tried(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except FileNotFoundError as error:
+            raise WhenceError("no such file", where=self.path, mend="Check the path.") from error
+        except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+            if isinstance(error, PermissionError):
+                raise WhenceError("a file that cannot be read", where=self.path,
+                                  got=error.strerror) from error  # fmt: skip
+            if self.path.stat().st_size == 0:
+                raise WhenceError("an empty file", where=self.path, got="0 bytes",
+                                  expected="Parquet") from error  # fmt: skip
+            raise WhenceError("not a sound Parquet file", where=self.path, got=str(error).split("\n")[0],
+                              expected="Parquet", mend="Write or copy it again.") from error  # fmt: skip
+
+
+TABLES: dict[str, Callable[[Path], Reader]] = {
+    ".csv": Separated, ".csv.gz": Separated, ".tsv": Separated, ".tsv.gz": Separated,
+    ".jsonl": JsonLines, ".jsonl.gz": JsonLines, ".parquet": Parquet,
+}  # fmt: skip
+"""What reads each ending of a table's name."""

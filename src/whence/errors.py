@@ -1,0 +1,31 @@
+"""The one error that whence raises for bad input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["WhenceError"]
+
+
+class WhenceError(ValueError):
+    """Bad input, said in one line: what is wrong, where, what was got and expected, how to mend it.
+
+    Args:
+        what: what is wrong, without a full stop.
+        where: the file, column, option, layer or argument.
+        got: what was found there.
+        expected: what would have been right.
+        mend: what the user can do about it, as a sentence.
+
+    >>> str(WhenceError("no such column", where="a.csv", got="labl", expected="one of x, label", mend="Use --label."))
+    'no such column in a.csv: got labl, expected one of x, label. Use --label.'
+    """
+
+    def __init__(self, what: str, *, where: Any = None, got: Any = None, expected: Any = None, mend: str = "") -> None:
+        self.what, self.where, self.got, self.expected, self.mend = what, where, got, expected, mend
+        found = [f"{name} {value}" for name, value in (("got", got), ("expected", expected)) if value is not None]
+        message = what if where is None else f"{what} in {where}"
+        if found:
+            message += ": " + ", ".join(found)
+        message = message.rstrip(".") + "." + (f" {mend}" if mend else "")
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,75 @@
+"""First-order turn-over: both masks lie about the full network, so one gradient per target serves all instances.
+
+    Î(z → x) ≈ (m̃_z − m_z)ᵀ ∂Q(x; m)/∂m at m = 1,   m = b/q,   m̃ = (1−b)/(1−q)
+
+over the masked units of all layers. At q = ½, m̃ − m = −2(2b − 1) and the estimate is a central difference: its error
+is of third order. Costs one forward and backward pass per target and one product of [N, D] with [D, M].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from whence.data import Dataset
+from whence.dropout import explicit
+from whence.errors import WhenceError
+from whence.estimators.base import frozen, mask_rows
+from whence.forward import evaluating, outputs
+from whence.quantities import Quantity
+from whence.run import Run
+
+__all__ = ["FirstOrder"]
+
+_TARGETS_AT_ONCE = 256
+
+
+class FirstOrder:
+    """The linear part of turn-over influence in the masks. Positive: z helps.
+
+    Raises:
+        WhenceError: the quantity has no gradient.
+    """
+
+    def __init__(self, run: Run, targets: Dataset, quantity: Quantity) -> None:
+        if not quantity.differentiable:
+            raise WhenceError("a quantity without a gradient", where="method first_order", got=quantity.name,
+                              mend="Use method turnover, which takes any metric.")  # fmt: skip
+        self.run, self.quantity = run, quantity
+        rows = mask_rows(run.train)
+        self.rows, self.level, self.unit = rows.labels, rows.level, quantity.unit
+        self.layers = run.layers
+        with evaluating(run.model), frozen(run.model):
+            parts = [self._gradients(targets, start) for start in range(0, len(targets), _TARGETS_AT_ONCE)]
+        self.gradients = torch.cat(parts) * quantity.helps  # (M, D over all layers)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        return self._scores(self.rows.ids[start:stop], "own")
+
+    def null(self, count: int, seed: int) -> np.ndarray:
+        return self._scores((seed << 32) + np.arange(count), "random")
+
+    def _scores(self, ids: np.ndarray, domain: Any) -> np.ndarray:
+        steps = []
+        for layer in self.layers.values():
+            q = layer.keep
+            bits = torch.from_numpy(layer.bits(ids, domain)).to(self.run.device)
+            steps.append(1 / (1 - q) - bits * (1 / q + 1 / (1 - q)))  # flipped minus own, (R, D)
+        return (torch.cat(steps, dim=1) @ self.gradients.T).cpu().numpy()
+
+    def _gradients(self, targets: Dataset, start: int) -> torch.Tensor:
+        """∂Q(x; m)/∂m at m = 1 for some targets: float32 [m, D over all layers]."""
+        batch = targets.batch(np.arange(start, min(start + _TARGETS_AT_ONCE, len(targets)))).to(self.run.device)
+        ones = {
+            name: torch.ones(len(batch.targets), layer.units, device=self.run.device, requires_grad=True)
+            for name, layer in self.layers.items()
+        }
+        with torch.enable_grad(), explicit(ones):
+            values = self.quantity(outputs(self.run.model, batch.inputs), batch.targets)
+            if not values.requires_grad:
+                raise WhenceError("a quantity without a gradient", where="method first_order", got=self.quantity.name,
+                                  mend="Use method turnover, which takes any metric.")  # fmt: skip
+            gradients = torch.autograd.grad(values.sum(), list(ones.values()))
+        return torch.cat([gradient.float() for gradient in gradients], dim=1)

@@ -1,0 +1,105 @@
+"""Influence through the last layer: the part of classical influence that one matrix product can give.
+
+With features a (what the head reads, a one appended) and residuals e = −∂L/∂outputs (for cross-entropy: onehot − p),
+
+    Î(z → x) = (1/N) · [a(z)ᵀ (A + λ·mean diag A·I)⁻¹ a(x)] · [e(z)ᵀ e_Q(x)] / g,     A = mean a aᵀ over training
+
+which is Koh and Liang's (2017) −∇Q(x)ᵀ H⁻¹ ∇L(z) / N for the head alone, with the Hessian A ⊗ gI, g the mean curvature of
+the loss per output. Instances that the network has memorized have no in-sample residual left, so e(z) is taken out of
+sample: from the flipped sub-network, or averaged over random sub-networks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+
+from whence.data import Dataset
+from whence.errors import WhenceError
+from whence.estimators.base import instance_rows
+from whence.estimators.head import features_of, find_head
+from whence.forward import Mask, predict
+from whence.quantities import Quantity
+from whence.run import Run
+
+__all__ = ["Kernel", "Residual", "residuals"]
+
+Residual: TypeAlias = Literal["random", "flipped", "full"]
+
+
+class Kernel:
+    """Last-layer influence. Positive: z helps on x; in units of the quantity, to first order in the removal of z.
+
+    Args:
+        run: the trained run.
+        targets: M instances.
+        quantity: differentiable in the outputs.
+        residual: where e(z) comes from: "random" (mean over sub-networks), "flipped" or "full" (in sample).
+        damping: λ, in units of the mean diagonal of A; above 0.
+        subnetworks: how many random sub-networks are averaged.
+
+    Raises:
+        WhenceError: the model does not end in a linear layer; the quantity has no gradient; a bad option.
+    """
+
+    def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "random",
+                 damping: float = 0.1, subnetworks: int = 8) -> None:  # fmt: skip
+        if residual not in get_args(Residual):
+            raise WhenceError("unknown residual", where="method kernel", got=repr(residual), expected="random, flipped or full")
+        if not damping > 0 or subnetworks < 1:
+            raise WhenceError("an option out of range", where="method kernel", got=f"damping {damping}, subnetworks {subnetworks}",
+                              expected="damping above 0, at least 1 sub-network")  # fmt: skip
+        head = find_head(run.model, run.train)
+        if head is None:
+            raise WhenceError("the model does not end in a linear layer", where="method kernel",
+                              mend="Use method turnover or first_order.")  # fmt: skip
+        self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
+        masks: list[Mask] = {"random": [-1 - number for number in range(subnetworks)], "flipped": ["flipped"], "full": ["full"]}[residual]  # type: ignore[assignment]
+        self.residuals = torch.stack([residuals(run, run.train, run.loss, mask) for mask in masks]).mean(0)  # (N, C)
+        target_residuals = residuals(run, targets, quantity, "full") * quantity.helps  # (M, C)
+        self.features = _with_one(features_of(run.model, head, run.train)).cpu()  # (N, H+1)
+        second_moment = (self.features.T.double() @ self.features.double()) / len(self.features)
+        ridge = damping * second_moment.diagonal().mean().clamp_min(1e-12) * torch.eye(len(second_moment), dtype=torch.float64)
+        target_features = _with_one(features_of(run.model, head, targets)).cpu()
+        self.whitened = torch.linalg.solve(second_moment + ridge, target_features.T.double()).float()  # (H+1, M)
+        self.target_residuals = target_residuals / (len(run.train) * curvature(run))
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        similarity = self.features[start:stop] @ self.whitened  # (R, M)
+        return (similarity * (self.residuals[start:stop] @ self.target_residuals.T)).numpy()
+
+    def null(self, count: int, seed: int) -> None:
+        return None
+
+
+def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask) -> torch.Tensor:
+    """−∂Q/∂outputs of each instance, the outputs computed under a mask: float32 [N, C].
+
+    Raises:
+        WhenceError: the quantity has no gradient.
+    """
+    if not quantity.differentiable:
+        raise WhenceError("a quantity without a gradient", where="method kernel", got=quantity.name,
+                          mend="Use method turnover, which takes any metric.")  # fmt: skip
+    given = torch.from_numpy(predict(run.model, data, mask)).requires_grad_()
+    with torch.enable_grad():
+        values = quantity(given, torch.from_numpy(data.targets))
+    return -torch.autograd.grad(values.sum(), given)[0]
+
+
+def curvature(run: Run, sample: int = 2048) -> float:
+    """g: the mean second derivative of the training loss in one output, over instances and outputs."""
+    given = torch.from_numpy(predict(run.model, run.train.select(np.arange(min(sample, len(run.train)))), -1)).requires_grad_()
+    targets = torch.from_numpy(run.train.targets[: len(given)])
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(run.loss(given, targets).sum(), given, create_graph=True)[0]
+        if not gradient.requires_grad:  # piecewise linear losses have none
+            return 1.0
+        diagonal = [torch.autograd.grad(gradient[:, c].sum(), given, retain_graph=True)[0][:, c] for c in range(given.shape[1])]
+    return max(float(torch.stack(diagonal).mean()), 1e-8)
+
+
+def _with_one(features: torch.Tensor) -> torch.Tensor:
+    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)

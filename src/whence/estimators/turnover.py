@@ -1,0 +1,136 @@
+"""Published turn-over influence, exact, for any architecture and any quantity.
+
+Two ways to the numbers of ``reference.py``:
+
+    affine   the only masked layer feeds the head: logits are affine in the mask, own(b) = W(h∘b)/q + c. One matrix
+             product gives all own logits, and their complement the flipped ones: (full − q·own) / (1 − q)
+    masks    otherwise: many masks through the network at once, vectorized over the mask (``torch.func.vmap``), so that
+             whatever lies before the first masked layer is computed once per target and block of masks
+
+A model that vmap cannot take is called once per mask.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from whence.data import Batch, Dataset
+from whence.dropout import explicit
+from whence.estimators.base import mask_rows
+from whence.estimators.head import features_of, find_head
+from whence.forward import evaluating, outputs
+from whence.quantities import Quantity
+from whence.run import Run
+
+__all__ = ["Turnover"]
+
+_NUMBERS_AT_ONCE = 2**22  # outputs or masked activations held at a time
+
+
+class Turnover:
+    """Î(z → x) = Q(x; m̃_z) − Q(x; m_z), or its negative when more of Q is better. Positive: z helps.
+
+    Args:
+        run: the trained run.
+        targets: M instances.
+        quantity: what is measured on them; any function of outputs and targets.
+        path: "auto" takes "affine" where it holds; "vmap" and "loop" force the general ways (tests).
+    """
+
+    def __init__(
+        self, run: Run, targets: Dataset, quantity: Quantity, *, path: Literal["auto", "vmap", "loop"] = "auto"
+    ) -> None:
+        self.run, self.targets, self.quantity = run, targets, quantity
+        rows = mask_rows(run.train)
+        self.rows, self.level, self.unit = rows.labels, rows.level, quantity.unit
+        self.layers = run.layers
+        head = find_head(run.model, targets)
+        self.affine = path == "auto" and head is not None and head.only
+        self.loop = path == "loop"
+        if self.affine:
+            assert head is not None and head.masked is not None
+            self.layer = self.layers[head.masked]
+            self.weight = head.linear.weight.detach().float()  # (C, D)
+            self.features = features_of(run.model, head, targets)  # (M, D)
+            bias = head.linear.bias
+            self.bias = torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().float()  # (C,)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        ids = self.rows.ids[start:stop]
+        return self._scores({name: layer.bits(ids) for name, layer in self.layers.items()})
+
+    def null(self, count: int, seed: int) -> np.ndarray:
+        drawn = (seed << 32) + np.arange(count)
+        return self._scores({name: layer.bits(drawn, "random") for name, layer in self.layers.items()})
+
+    def _scores(self, bits: dict[str, np.ndarray]) -> np.ndarray:
+        """bool [R, D] per layer → float32 [R, M]."""
+        on_device = {name: torch.from_numpy(value).to(self.run.device) for name, value in bits.items()}
+        with evaluating(self.run.model), torch.no_grad():
+            parts = self._affine(on_device) if self.affine else self._masks(on_device)
+        return (self.quantity.helps * parts).cpu().numpy()
+
+    def _affine(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
+        kept, q = bits[self.layer.layer].float(), self.layer.keep  # (R, D)
+        classes = len(self.weight)
+        result = kept.new_empty(len(kept), len(self.targets))
+        columns = max(1, _NUMBERS_AT_ONCE // (classes * kept.shape[1]))
+        for left in range(0, len(self.targets), columns):
+            part = slice(left, min(left + columns, len(self.targets)))
+            targets = self._target_values(part)
+            per_unit = self.features[part, None, :] * self.weight  # (m, C, D): what each unit adds to each logit
+            full = per_unit.sum(-1) + self.bias  # (m, C)
+            rows = max(1, _NUMBERS_AT_ONCE // full.numel())
+            for top in range(0, len(kept), rows):
+                block = kept[top : top + rows]
+                own = (block @ per_unit.reshape(-1, kept.shape[1]).T).view(len(block), *full.shape) / q + self.bias
+                flipped = (full - q * own) / (1 - q)
+                result[top : top + rows, part] = self._measure(flipped, targets) - self._measure(own, targets)
+        return result
+
+    def _masks(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
+        count = len(next(iter(bits.values())))
+        widest = sum(value.shape[1] for value in bits.values())
+        masks = max(1, min(count, 64))
+        columns = max(1, min(len(self.targets), _NUMBERS_AT_ONCE // (2 * masks * widest) or 1))
+        result = torch.empty(count, len(self.targets), device=self.run.device)
+        for left in range(0, len(self.targets), columns):
+            batch = self.targets.batch(np.arange(left, min(left + columns, len(self.targets)))).to(self.run.device)
+            for top in range(0, count, masks):
+                part = slice(top, min(top + masks, count))
+                multipliers = {}
+                for name, value in bits.items():
+                    q = self.layers[name].keep
+                    multipliers[name] = torch.cat([value[part] / q, ~value[part] / (1 - q)])  # (2R, D): own, then flipped
+                own, flipped = self._under(multipliers, batch).chunk(2)  # (R, m, C) each
+                block = self._measure(flipped, batch.targets) - self._measure(own, batch.targets)
+                result[part, left : left + len(batch.targets)] = block
+        return result
+
+    def _under(self, multipliers: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Outputs [K, m, C] of a batch of targets under K masks."""
+
+        def one(multiplier: dict[str, torch.Tensor]) -> torch.Tensor:
+            with explicit(multiplier):
+                return outputs(self.run.model, batch.inputs)
+
+        if not self.loop:
+            try:
+                result: torch.Tensor = torch.func.vmap(one)(multipliers)
+                return result.float()
+            except (RuntimeError, ValueError):
+                # Control flow on values, in-place writes and custom kernels are beyond vmap.
+                self.loop = True
+        return torch.stack([
+            one({name: value[k] for name, value in multipliers.items()}) for k in range(len(next(iter(multipliers.values()))))
+        ]).float()  # fmt: skip
+
+    def _measure(self, given: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """[K, m, C] → [K, m]."""
+        return self.quantity(given.flatten(0, 1), targets.repeat(len(given))).view(given.shape[:2])
+
+    def _target_values(self, part: slice) -> torch.Tensor:
+        return torch.from_numpy(self.targets.targets[part]).to(self.run.device)

@@ -1,0 +1,121 @@
+"""What is measured on a target: a loss or a metric, one number per instance.
+
+A score is signed so that positive means the training instance helps: the quantity without it minus the quantity with
+it when lower is better, the other way round when higher is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+
+from whence.data.tasks import Classification, Task
+from whence.errors import WhenceError
+
+__all__ = ["QUANTITIES", "LossFunction", "Quantity", "loss_of", "quantity_named"]
+
+LossFunction: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number per instance.
+
+    Attributes:
+        name: what it is called in files and reports.
+        function: (outputs [B, C], targets [B]) → [B].
+        unit: of the number, and so of the scores.
+        higher_is_better: whether a larger number is a better prediction.
+        differentiable: whether gradients mean something (accuracy has none).
+    """
+
+    name: str
+    function: LossFunction
+    unit: str
+    higher_is_better: bool = False
+    differentiable: bool = True
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        values = self.function(outputs, targets)
+        if values.shape != outputs.shape[:1]:
+            raise WhenceError("not one number per instance", where=f"quantity {self.name!r}",
+                              got=f"shape {tuple(values.shape)}", expected=f"{tuple(outputs.shape[:1])}",
+                              mend='Losses of torch need reduction="none".')  # fmt: skip
+        return values
+
+    @property
+    def helps(self) -> int:
+        """+1 or −1: the sign that turns (without − with) into "positive helps"."""
+        return -1 if self.higher_is_better else 1
+
+
+def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """−log softmax(outputs)[target], in nats: [B]."""
+    return -_true_class(F.log_softmax(outputs.float(), dim=-1), targets)
+
+
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(output − target)²: [B]."""
+    return (outputs[:, 0].float() - targets) ** 2
+
+
+def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """1.0 where the largest output is the target's: [B]."""
+    return (outputs.argmax(dim=-1) == targets).float()
+
+
+def probability(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """softmax(outputs)[target]: [B]."""
+    return _true_class(outputs.float().softmax(dim=-1), targets)
+
+
+def margin(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log p − log(1 − p) of the target's class: its logit against all others (TRAK's model output function): [B]."""
+    outputs = outputs.float()
+    true = _true_class(outputs, targets)
+    classes = torch.arange(outputs.shape[-1], device=outputs.device)
+    others = outputs.masked_fill(classes == targets[:, None], -torch.inf)
+    return true - others.logsumexp(dim=-1)
+
+
+def absolute_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """|output − target|: [B]."""
+    return (outputs[:, 0].float() - targets).abs()
+
+
+def _true_class(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return values.gather(1, targets[:, None])[:, 0]
+
+
+_CLASSIFICATION = {
+    "loss": Quantity("loss", cross_entropy, "nats"),
+    "accuracy": Quantity("accuracy", accuracy, "share correct", higher_is_better=True, differentiable=False),
+    "probability": Quantity("probability", probability, "probability", higher_is_better=True),
+    "margin": Quantity("margin", margin, "logits", higher_is_better=True),
+}
+_REGRESSION = {
+    "loss": Quantity("loss", squared_error, "squared error over the training variance"),
+    "absolute_error": Quantity("absolute_error", absolute_error, "absolute error over the training deviation"),
+}
+QUANTITIES = tuple(dict.fromkeys([*_CLASSIFICATION, *_REGRESSION]))
+
+
+def quantity_named(quantity: str | Quantity | LossFunction, task: Task) -> Quantity:
+    """The quantity of that name for a task; a function (outputs, targets) → [B] counts as a loss: lower is better."""
+    if isinstance(quantity, Quantity):
+        return quantity
+    if callable(quantity):
+        return Quantity(getattr(quantity, "__name__", "loss"), quantity, "units of the given loss")
+    known = _CLASSIFICATION if isinstance(task, Classification) else _REGRESSION
+    if quantity not in known:
+        raise WhenceError("unknown quantity", got=repr(quantity), expected=f"one of {', '.join(known)} for {task.kind}")
+    return known[quantity]
+
+
+def loss_of(task: Task, loss: LossFunction | None = None) -> Quantity:
+    """The training loss, one number per instance: the given one, else cross-entropy or squared error."""
+    return quantity_named("loss" if loss is None else loss, task)

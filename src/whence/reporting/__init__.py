@@ -1,0 +1,80 @@
+"""The report: one HTML file that tells a reader who never saw the tool what a run knows about its data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from whence.auditing import Audit
+from whence.errors import WhenceError
+from whence.reporting.gather import gather
+from whence.reporting.render import render
+from whence.reporting.trust import Finding, Trust, assess
+from whence.run import Run
+from whence.rundir import write_aside
+
+__all__ = ["Finding", "Trust", "assess", "report"]
+
+
+def report(
+    run: Run,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    audit: Audit | None = None,
+    targets: Any = "errors",
+    method: str = "auto",
+    top: int = 8,
+    limit: int = 50,
+    progress: bool = False,
+) -> Path:
+    """Write the report of a run: trust, accuracy, exposure, suspected labels, memorized instances, explained predictions.
+
+    One file that opens offline and runs no code of the data. It is written aside and renamed.
+
+    Args:
+        run: the trained run.
+        path: the file; by default report.html in the run's directory.
+        audit: of this run; by default it is made.
+        targets: predictions to explain: "errors" (the most confident wrong predictions of test, else of dev; the
+            largest errors of a regression), a split's name, a ``Dataset``, or (ids, inputs, targets).
+        method: of influence: "auto", "kernel", "turnover" or "first_order".
+        top: how many helpful and how many harmful training rows to list for each target.
+        limit: how many targets to explain.
+        progress: show bars.
+
+    Returns:
+        The file.
+
+    Raises:
+        WhenceError: a run in memory and no path; the path is a directory; the audit is of other data; an option out of range.
+    """
+    if path is None:
+        if run.directory is None:
+            raise WhenceError(
+                "no place for the report",
+                where="a run that is kept in memory",
+                mend="Name a file: whence.report(run, 'report.html').",
+            )
+        path = run.directory.path / "report.html"
+    target = Path(path)
+    if target.is_dir():
+        raise WhenceError(
+            "not a file", where=str(target), got="a directory", expected="a file name such as report.html"
+        )
+    for name, value in (("top", top), ("limit", limit)):
+        if value < 1:
+            raise WhenceError("an option out of range", where=name, got=value, expected="at least 1")
+    if audit is not None and audit.table["id"].to_pylist() != run.train.ids.tolist():
+        raise WhenceError(
+            "an audit of other data",
+            where="audit",
+            got=f"{audit.table.num_rows} rows",
+            expected=f"the {len(run.train)} training ids of the run, in their order",
+        )
+    page = render(
+        gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress)
+    )
+    with write_aside(target) as aside:
+        aside.write_text(page, encoding="utf-8", newline="\n")
+    return target

@@ -1,0 +1,134 @@
+"""What a person sees of an instance: a picture, a text, or feature values, with its id and label."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from whence.data import Classification, Dataset
+from whence.data.inputs import ArrayInputs
+from whence.reporting.figures import clean
+from whence.reporting.pictures import Album
+from whence.run import Run
+
+__all__ = ["Gallery", "number"]
+
+_LONGEST_TEXT = 4000  # characters of one text
+_MOST_FEATURES = 8
+_SAMPLE = 20_000  # rows from which features are chosen
+
+
+@dataclass
+class Gallery:
+    """Every instance that a report shows, once, as a record for the page's data.
+
+    Attributes:
+        run: whose instances they are.
+        suspected: training rows whose label is suspected.
+        records: id, split, label; and text, picture (its number), values, group, suspected where there are such.
+        album: their pictures.
+        columns: which features are shown, [at most 8]; empty without features.
+    """
+
+    run: Run
+    suspected: frozenset[int] = frozenset()
+    records: list[dict[str, Any]] = field(default_factory=list)
+    album: Album = field(default_factory=Album)
+    columns: np.ndarray = field(init=False)
+    _numbers: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.columns = telling_features(self.run.train)
+
+    def train(self, row: int) -> int:
+        """The number of a training instance's record."""
+        return self._once("train", self.run.train, row)
+
+    def target(self, data: Dataset, split: str, row: int) -> int:
+        """The number of a target's record. One report has one set of targets."""
+        return self._once(f"target {split}", data, row, split)
+
+    def feature_names(self) -> list[str]:
+        """Names of the features shown; numbered where the data have no names."""
+        names = self.run.train.feature_names
+        return [f"feature {c}" if names is None else clean(names[c]) for c in self.columns.tolist()]
+
+    def kind(self) -> str:
+        """What instances look like: "picture", "text", "values" or "id"."""
+        train = self.run.train
+        return (
+            "picture"
+            if train.images is not None
+            else "text"
+            if train.texts is not None
+            else "values"
+            if len(self.columns)
+            else "id"
+        )
+
+    def _once(self, key: str, data: Dataset, row: int, split: str = "train") -> int:
+        if (key, row) not in self._numbers:
+            self._numbers[key, row] = len(self.records)
+            self.records.append(self._record(data, row, split))
+        return self._numbers[key, row]
+
+    def _record(self, data: Dataset, row: int, split: str) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "id": data.name_of(row),
+            "split": split,
+            "label": data.task.show(data.targets[row])[0],
+        }
+        if data.images is not None:
+            record["picture"] = self.album.add(data.images[row])
+        if data.texts is not None:
+            text = str(data.texts[row])
+            record["text"] = text[:_LONGEST_TEXT]
+            if len(text) > _LONGEST_TEXT:
+                record["cut"] = len(text) - _LONGEST_TEXT
+        elif data.images is None and len(self.columns) and isinstance(data.inputs, ArrayInputs):
+            record["values"] = [number(value, 4) for value in data.inputs.array[row][self.columns].tolist()]
+        if data.groups is not None:
+            record["group"] = str((data.groups if data.group_names is None else data.group_names)[row])
+        if split == "train" and row in self.suspected:
+            record["suspected"] = True
+        return record
+
+
+def telling_features(train: Dataset) -> np.ndarray:
+    """Positions of at most eight features, in their order: those that vary most with the target.
+
+    By the share of a feature's variance that lies between classes, or its squared correlation with the number.
+    """
+    if (
+        train.images is not None
+        or train.texts is not None
+        or not isinstance(train.inputs, ArrayInputs)
+        or train.inputs.array.ndim != 2
+    ):
+        return np.zeros(0, np.int64)
+    width = train.inputs.array.shape[1]
+    if width <= _MOST_FEATURES:
+        return np.arange(width)
+    features = train.inputs.array[:_SAMPLE].astype(np.float64)
+    features -= features.mean(0)
+    targets = train.targets[:_SAMPLE]
+    total = np.square(features).sum(0)
+    if isinstance(train.task, Classification):
+        between = np.zeros(width)
+        for label in np.unique(targets):
+            of_class = features[targets == label]
+            between += len(of_class) * np.square(of_class.mean(0))
+    else:
+        centered = targets - targets.mean(dtype=np.float64)
+        between = np.square(centered @ features) / max(float(np.square(centered).sum()), 1e-30)
+    shares = np.divide(between, total, out=np.zeros(width), where=total > 0)
+    return np.sort(np.argsort(-shares, kind="stable")[:_MOST_FEATURES])
+
+
+def number(value: Any, digits: int = 6) -> float | None:
+    """A number for JSON, of so many significant digits; None for what is not finite."""
+    value = float(value)
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

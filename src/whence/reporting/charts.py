@@ -1,0 +1,152 @@
+"""The exposure chart, drawn as SVG: colors come from the page's style, so it follows light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from whence.reporting.figures import significant
+
+__all__ = ["CURVES", "exposure_chart", "ticks"]
+
+# Column of the history, CSS class, what the line is called beside its end.
+CURVES = (
+    ("own_loss", "own", "own mask"),
+    ("flipped_loss", "flipped", "flipped mask"),
+    ("dev_loss", "dev", "dev (unseen)"),
+    ("full_loss", "full", "full network"),
+)
+_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 300, 46, 104, 26, 40
+_LABEL_GAP = 16  # pixels between two labels
+_MOST_DOTS = 40  # more epochs than this are drawn as a bare line
+
+
+@dataclass(frozen=True)
+class _Curve:
+    style: str
+    label: str
+    points: list[tuple[float, float]]  # (epoch, loss)
+
+
+def exposure_chart(history: Sequence[dict[str, float]], unit: str, width: int) -> Markup | None:
+    """Mean losses by epoch as one SVG element, each line named at its end.
+
+    Args:
+        history: rows of ``run.history``.
+        unit: of the loss.
+        width: in pixels at which letters have their intended size.
+
+    Returns:
+        The element; None when there is nothing to draw.
+    """
+    curves = [
+        _Curve(style, label, points)
+        for name, style, label in CURVES
+        if (
+            points := [
+                (row["epoch"], row[name])
+                for row in history
+                if _finite(row.get(name)) and _finite(row.get("epoch"))
+            ]
+        )
+    ]
+    if not curves:
+        return None
+    first, last = min(c.points[0][0] for c in curves), max(c.points[-1][0] for c in curves)
+    losses = ticks(0.0, max(loss for curve in curves for _, loss in curve.points))
+    right, bottom = width - _RIGHT, _HEIGHT - _BOTTOM
+
+    def x(epoch: float) -> float:
+        return _LEFT + (right - _LEFT) * ((epoch - first) / (last - first) if last > first else 0.5)
+
+    def y(loss: float) -> float:
+        return bottom - (bottom - _TOP) * loss / losses[-1]
+
+    parts = [f'<text class="unit" x="0" y="12">mean loss ({escape(unit)})</text>']
+    for tick in losses:
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_written(tick, losses[1] - losses[0])}</text>'
+        )
+    for epoch in epoch_ticks(first, last, most=max(2, (right - _LEFT) // 60)):
+        parts.append(
+            f'<text class="tick" x="{x(epoch):.1f}" y="{bottom + 18}" text-anchor="middle">{epoch}</text>'
+        )
+    parts.append(
+        f'<text class="unit" x="{(_LEFT + right) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">epoch</text>'
+    )
+    for curve in curves:
+        places = [(x(epoch), y(loss)) for epoch, loss in curve.points]
+        if len(places) > 1:
+            line = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
+            parts.append(f'<polyline class="curve {curve.style}" points="{line}"/>')
+        for (px, py), (epoch, loss) in zip(places, curve.points, strict=True):
+            if len(places) <= _MOST_DOTS:
+                hint = f"{curve.label}, epoch {int(epoch)}: {significant(loss)}"
+                parts.append(
+                    f'<circle class="dot {curve.style}" cx="{px:.1f}" cy="{py:.1f}" r="2.5"><title>{hint}</title></circle>'
+                )
+    ends = spread([y(curve.points[-1][1]) for curve in curves], _LABEL_GAP, _TOP, bottom)
+    for curve, at in zip(curves, ends, strict=True):
+        px, py = x(curve.points[-1][0]), y(curve.points[-1][1])
+        parts.append(
+            f'<line class="leader {curve.style}" x1="{px + 4:.1f}" y1="{py:.1f}" x2="{px + 12:.1f}" y2="{at:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="name {curve.style}" x="{px + 15:.1f}" y="{at + 4:.1f}">{curve.label}</text>'
+        )
+    said = "; ".join(f"{c.label} {significant(c.points[-1][1])}" for c in curves)
+    return Markup(
+        f'<svg viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="Mean loss by epoch. After the last epoch: {escape(said)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from ``low`` to at least ``high``."""
+    span = high - low if high > low else 1.0
+    rough = span / (most - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(multiple * power for multiple in (1, 2, 2.5, 5, 10) if multiple * power >= rough * (1 - 1e-9))
+    return [low + step * number for number in range(math.ceil(span / step - 1e-9) + 1)]
+
+
+def epoch_ticks(first: float, last: float, most: int) -> list[int]:
+    """Whole epochs to write under the axis, the first and the last among them."""
+    start, end = int(first), int(last)
+    step = next(
+        s
+        for power in range(12)
+        for s in (10**power, 2 * 10**power, 5 * 10**power)
+        if (end - start) / s <= most
+    )
+    inner = [
+        epoch for epoch in range(step, end, step) if epoch > start + step * 0.6 and epoch <= end - step * 0.6
+    ]
+    return sorted({start, *inner, end})
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The places moved apart to at least ``gap``, in the same order, within low … high where they fit."""
+    order = sorted(range(len(places)), key=lambda number: places[number])
+    moved = list(places)
+    floor, ceiling = low, high
+    for number in order:
+        moved[number] = max(moved[number], floor)
+        floor = moved[number] + gap
+    for number in reversed(order):
+        moved[number] = min(moved[number], ceiling)
+        ceiling = moved[number] - gap
+    return moved
+
+
+def _written(tick: float, step: float) -> str:
+    return f"{tick:.{max(0, -math.floor(math.log10(step) + 1e-9) + (step * 4 % 1 == 0 and step < 1))}f}"
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,160 @@
+"""Why the model predicted this: the training instances (or groups) that helped and hurt each target most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from whence.auditing import Audit
+from whence.data import Classification
+from whence.estimators import influence
+from whence.estimators.dispatch import choose
+from whence.reporting.cards import Gallery, number
+from whence.reporting.figures import scaled_unit
+from whence.reporting.targets import Choice, score_name
+from whence.run import Run
+from whence.scores import Scores
+from whence.subnetworks import losses, probabilities
+
+__all__ = ["Explanations", "GroupRow", "explain", "group_rows"]
+
+_MASKED = ("turnover", "first_order")
+_SUMMARY = 100  # extreme rows kept per target without the matrix
+_MATRIX = 2**26  # most scores kept for the comparison with chance: 256 MiB
+_MOST_GROUPS = 30
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """Attributes:
+    choice: which targets, and why these.
+    scores: of the chosen targets; None without targets.
+    factor, unit: a shown score is factor × score, in this unit.
+    items: per target: i (its record), predicted, probability or error, loss, helps and hurts:
+        [[record, score]] of instances or [[name, score, members]] of groups, the most extreme first.
+    """
+
+    choice: Choice
+    scores: Scores | None = None
+    factor: float = 1.0
+    unit: str = ""
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def method(self) -> str:
+        return "" if self.scores is None else str(self.scores.info["method"])
+
+    @property
+    def level(self) -> str:
+        return "instance" if self.scores is None else str(self.scores.info["level"])
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group: members in training, how many of their labels are suspected, mean influence on dev and on the targets."""
+
+    name: str
+    members: int
+    suspected: int
+    on_dev: float | None
+    on_targets: float | None
+
+
+def explain(
+    run: Run, choice: Choice, gallery: Gallery, *, method: str = "auto", top: int = 8, progress: bool = False
+) -> Explanations:
+    """The ``top`` most helpful and most harmful training rows of each target. A positive score helps, a negative one hurts."""
+    data = choice.data
+    if data is None or not len(data):
+        return Explanations(choice)
+    wanted = choose(run, run.loss) if method == "auto" else method
+    matrix = top > _SUMMARY or (wanted in _MASKED and len(run.train) * len(data) <= _MATRIX)
+    name = score_name(run, data, wanted if matrix else f"{wanted}-top")
+    scores = influence(run, data, method=wanted, name=name, keep_matrix=matrix, progress=progress)
+    helpful, harmful = scores.top(top), scores.top(top, harmful=True)
+    factor, unit = scaled_unit(
+        np.concatenate([helpful.values.ravel(), harmful.values.ravel()]).tolist(), str(scores.info["unit"])
+    )
+    members = group_sizes(run)
+    predicted, loss = probabilities(run, data), losses(run, "full", data)
+    items = []
+    for column in range(len(data)):
+        item: dict[str, Any] = {"i": gallery.target(data, choice.split, column), "loss": number(loss[column])}
+        if isinstance(run.task, Classification):
+            item |= {
+                "predicted": run.task.show(predicted[column].argmax())[0],
+                "probability": number(predicted[column].max()),
+                "true_probability": number(predicted[column][int(data.targets[column])]),
+            }
+        else:
+            error = (float(predicted[column, 0]) - float(data.targets[column])) * run.task.scale
+            item |= {"predicted": run.task.show(predicted[column, 0])[0], "error": number(error, 4)}
+        for side, best, sign in (("helps", helpful, 1), ("hurts", harmful, -1)):
+            pairs = [
+                (int(row), float(value))
+                for row, value in zip(best.rows[column], best.values[column], strict=True)
+                if value * sign > 0
+            ]
+            if scores.info["level"] == "group":
+                item[side] = [
+                    [scores.rows.names[row], number(value * factor), members[int(scores.ids[row])]]
+                    for row, value in pairs
+                ]
+            else:
+                item[side] = [[gallery.train(row), number(value * factor)] for row, value in pairs]
+        items.append(item)
+    return Explanations(choice, scores, factor, unit, items)
+
+
+def group_sizes(run: Run) -> dict[int, int]:
+    """Group id → members in the training split; empty without groups."""
+    if run.train.groups is None:
+        return {}
+    ids, sizes = np.unique(run.train.groups, return_counts=True)
+    return dict(zip(ids.tolist(), sizes.tolist(), strict=True))
+
+
+def group_rows(run: Run, audit: Audit, explanations: Explanations) -> tuple[list[GroupRow], int]:
+    """Groups from the most harmful to the most helpful, and how many there are; of many, those at both ends.
+
+    A method for instances is summed over the members of a group: what removing all of them does, to first order.
+    """
+    groups = run.train.groups
+    if groups is None:
+        return [], 0
+    ids, first, member, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    names = groups if run.train.group_names is None else run.train.group_names
+    suspected = np.bincount(member[audit.issues], minlength=len(ids))
+    on_targets: np.ndarray | None = None
+    if explanations.scores is not None:
+        means = explanations.scores.mean_over_targets()
+        if explanations.level == "group":
+            position = {int(group): row for row, group in enumerate(explanations.scores.ids)}
+            on_targets = means[[position[int(group)] for group in ids]]
+        else:
+            on_targets = np.bincount(member, weights=means, minlength=len(ids))
+    on_dev: np.ndarray | None = None
+    if audit.method is not None:
+        values = audit.column("influence_on_dev")
+        on_dev = (
+            values[first]
+            if audit.method in _MASKED
+            else np.bincount(member, weights=values, minlength=len(ids))
+        )
+    ranked = on_dev if on_dev is not None else on_targets
+    order = np.arange(len(ids)) if ranked is None else np.argsort(ranked, kind="stable")
+    if len(order) > 2 * _MOST_GROUPS:
+        order = np.concatenate([order[:_MOST_GROUPS], order[-_MOST_GROUPS:]])
+    rows = [
+        GroupRow(
+            str(names[first[g]]),
+            int(sizes[g]),
+            int(suspected[g]),
+            None if on_dev is None else float(on_dev[g]),
+            None if on_targets is None else float(on_targets[g]),
+        )
+        for g in order.tolist()
+    ]
+    return rows, len(ids)

@@ -1,0 +1,205 @@
+"""A run: a trained model with the data it was trained on. Everything after training asks it for both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from whence.attachment import attached, placement, reattach
+from whence.data import Dataset
+from whence.data.loading import Source
+from whence.dropout import full
+from whence.errors import WhenceError
+from whence.forward import device_of, evaluating, outputs
+from whence.models import ModelSpec, build
+from whence.quantities import LossFunction, Quantity, loss_of
+from whence.rundir import RunDirectory, digest, digest_tensors
+
+__all__ = ["Run", "open_run"]
+
+
+class Run:
+    """One trained model, its data, its masks and, with ``out``, its directory.
+
+    Args:
+        model: trained with turn-over dropout attached, under ``whence.own(ids)``.
+        train: what it was trained on: a ``Dataset``, (ids, inputs, targets), or a torch dataset that carries ids.
+        dev: instances for validation, or None.
+        test: instances to explain, or None.
+        loss: (outputs [B, C], targets [B]) → [B]; by default cross-entropy (nats) or squared error.
+        out: a run directory to keep results in; None keeps everything in memory.
+        config: further description for run.json.
+
+    Raises:
+        WhenceError: no turn-over dropout is attached; the directory holds another run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Any,
+        *,
+        dev: Any = None,
+        test: Any = None,
+        loss: LossFunction | Quantity | None = None,
+        out: str | os.PathLike[str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.splits = as_splits(train, dev=dev, test=test)
+        self.train = self.splits["train"]
+        self.task = self.train.task
+        self.loss = loss if isinstance(loss, Quantity) else loss_of(self.task, loss)
+        self.config: dict[str, Any] = dict(config or {})
+        if not attached(model):
+            raise WhenceError("no turn-over dropout in the model", where=type(model).__name__,
+                              mend="Call whence.attach(model) before training.")  # fmt: skip
+        probe(model, self.train)
+        self.directory = None if out is None else RunDirectory(out)
+        self.history: list[dict[str, float]] = []
+        if self.directory is not None and self.directory.has("history.parquet"):
+            self.history = self.directory.read_table("history.parquet").to_pylist()
+        if self.directory is not None and not self.config.get("opened"):
+            self.save()
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.model)
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """The masked layers by name."""
+        return attached(self.model)
+
+    def dataset(self, name: str) -> Dataset:
+        """One split by name."""
+        if name not in self.splits:
+            raise WhenceError(f"no split named {name!r}", where="the run", got=f"only {', '.join(self.splits)}",
+                              mend="Name one of these.")  # fmt: skip
+        return self.splits[name]
+
+    def fingerprint(self) -> str:
+        """A hash of training data, weights and masks: what scores belong to. 32 hexadecimal digits."""
+        return digest(self.train.fingerprint(), digest_tensors(self.model.state_dict()), placement(self.model))
+
+    def save(self) -> None:
+        """Write the run's description, weights and table of instances.
+
+        Raises:
+            WhenceError: the directory holds another run.
+        """
+        assert self.directory is not None
+        fingerprint = self.fingerprint()
+        if self.directory.is_foreign():
+            raise WhenceError("a directory that is not a run", where=str(self.directory.path),
+                              expected="a new or empty directory, or a run")  # fmt: skip
+        if self.directory.exists():
+            before = self.directory.read_config()
+            if before.get("fingerprint") not in (None, fingerprint):
+                raise WhenceError("the directory holds another run", where=str(self.directory.path),
+                                  mend="Give another directory, or delete this one.")  # fmt: skip
+        self.directory.write_tensors("model.safetensors", self.model.state_dict())
+        self.directory.write_table("instances.parquet", instance_table(self.splits))
+        self.directory.write_config(
+            {**self.config, "status": "trained", "fingerprint": fingerprint, "task": self.task.to_json(), "placement": placement(self.model)}
+        )
+
+
+def as_splits(train: Any, *, dev: Any = None, test: Any = None) -> dict[str, Dataset]:
+    """Datasets by split name, "train" first. A dataset that names its splits is divided by them."""
+    data = Dataset.of(train)
+    splits = {"train": data}
+    if data.has_split("train") and not np.all(data.splits == "train"):
+        names = dict.fromkeys(["train", "dev", "test", *map(str, data.splits if data.splits is not None else [])])
+        splits = {name: data.split(name) for name in names if data.has_split(name)}
+    for name, given in (("dev", dev), ("test", test)):
+        if given is not None:
+            splits[name] = Dataset.of(given, task=data.task)
+    return splits
+
+
+def probe(model: nn.Module, data: Dataset) -> None:
+    """Call the model on two instances, so that every masked layer knows its width.
+
+    Raises:
+        WhenceError: the model's outputs do not fit the task, or a masked layer was not reached.
+    """
+    with evaluating(model), full(), torch.no_grad():
+        batch = data.batch(np.arange(min(2, len(data)))).to(device_of(model))
+        given = outputs(model, batch.inputs)
+    if given.shape != (len(batch.targets), data.task.outputs):
+        raise WhenceError("the model's outputs do not fit the targets", where=type(model).__name__,
+                          got=f"shape {tuple(given.shape)}", expected=f"{(len(batch.targets), data.task.outputs)}")  # fmt: skip
+    if idle := [name for name, layer in attached(model).items() if layer.units is None]:
+        raise WhenceError("a masked layer is never called", where="the model", got=", ".join(idle),
+                          mend="Attach to modules that the forward pass calls.")  # fmt: skip
+
+
+def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
+    """id, name, split, label (group, group_name, text) of every instance, the training split first."""
+    tables = []
+    for split, data in splits.items():
+        columns: dict[str, Any] = {
+            "id": data.ids,
+            "name": [data.name_of(row) for row in range(len(data))],
+            "split": [split] * len(data),
+            "label": data.task.show(data.targets),
+        }
+        if data.groups is not None:
+            columns["group"] = data.groups
+            columns["group_name"] = [str(name) for name in (data.groups if data.group_names is None else data.group_names)]
+        if data.texts is not None:
+            columns["text"] = [str(text).encode("utf-8", "replace").decode() for text in data.texts]
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, train: Any = None, dev: Any = None,
+             test: Any = None, loss: LossFunction | None = None) -> Run:  # fmt: skip
+    """The run of a directory.
+
+    A run that ``whence fit`` made reopens its data and model by itself. One of your own model or data needs them again.
+
+    Args:
+        path: the run directory.
+        model: the module, of any weights; its weights are loaded from the run.
+        train, dev, test, loss: as for ``Run``.
+
+    Raises:
+        WhenceError: no run there; the model or data were your own and are not given; the data are not those of the run.
+    """
+    directory = RunDirectory(path)
+    config = directory.read_config()
+    if config.get("status") != "trained":
+        raise WhenceError("the run is not trained yet", where=str(directory.path), mend="Give the same `whence fit` again to resume it.")
+    if train is None:
+        if not config.get("source"):
+            raise WhenceError("the run was trained on data given from Python", where=str(directory.path),
+                              mend="Give them again: whence.open_run(path, model=..., train=...).")  # fmt: skip
+        train = Source.from_json(config["source"]).load()
+    if config.get("model_spec"):
+        spec = ModelSpec.from_json(config["model_spec"])
+        built, train = build(spec, train, seed=0)
+        model = built if model is None else model
+    if model is None:
+        raise WhenceError("the run was trained with a model of your own", where=str(directory.path),
+                          mend="Give it again: whence.open_run(path, model=...).")  # fmt: skip
+    reattach(model, config["placement"])
+    weights, _ = directory.read_tensors("model.safetensors")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WhenceError("the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)) from error
+    run = Run(model, train, dev=dev, test=test, loss=loss, out=path, config={**config, "opened": True})
+    if run.fingerprint() != config["fingerprint"]:
+        source = (config.get("source") or {}).get("path", "the data given")
+        raise WhenceError("the data or weights are not those of the run", where=str(directory.path), got=f"{source} as it is now",
+                          expected=f"fingerprint {config['fingerprint']}", mend="Restore the data, or fit again.")  # fmt: skip
+    return run

@@ -1,0 +1,156 @@
+"""A run directory: files that are whole or absent, and a fingerprint that refuses what belongs to another run.
+
+    run.json             what was run: data source, model, placement of masks, options, fingerprints, results
+    model.safetensors    the trained weights
+    instances.parquet    id, name, split, group, label (and text) of every instance
+    history.parquet      one row per epoch: the exposure curves
+    checkpoint.safetensors   while training lasts
+    scores/NAME/         blocks of scores (see ``whence.scores``)
+    audit.parquet, report.html
+
+Every file is written beside its place and renamed, so a killed process leaves either the old file or the new one.
+No file holds a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from whence.errors import WhenceError
+
+__all__ = ["FORMAT", "RunDirectory", "digest", "digest_tensors", "write_aside"]
+
+FORMAT = 1
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``; when the block ends without an error it becomes ``path``, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield aside
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def digest(*parts: object) -> str:
+    """A hash of JSON values: 32 hexadecimal digits."""
+    content = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def digest_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """A hash of names, types, shapes and values: 32 hexadecimal digits."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+class RunDirectory:
+    """Reads and writes the files of one run.
+
+    Args:
+        path: the directory; created when something is first written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "run.json"
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_path.is_file()
+
+    def is_foreign(self) -> bool:
+        """Whether the directory holds something that is not a run."""
+        return not self.exists() and self.path.is_dir() and any(not p.name.endswith(".tmp") for p in self.path.iterdir())
+
+    def read_config(self) -> dict[str, Any]:
+        """What ``write_config`` wrote.
+
+        Raises:
+            WhenceError: there is no run, or its description is damaged or of a newer format.
+        """
+        if not self.exists():
+            raise WhenceError("no run in this directory", where=str(self.path), expected="a run.json",
+                              mend="Make one with `whence fit DATA --out RUN`.")  # fmt: skip
+        config = self.read_json("run.json")
+        if config.get("format") != FORMAT:
+            raise WhenceError("a run of another format", where=str(self.config_path), got=config.get("format"),
+                              expected=FORMAT, mend="Open it with the version of whence that wrote it.")  # fmt: skip
+        return config
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self.write_json("run.json", {"format": FORMAT, **config})
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise WhenceError("a damaged file", where=str(path), got=str(error), expected="JSON") from error
+        if not isinstance(record, dict):
+            raise WhenceError("a damaged file", where=str(path), got=type(record).__name__, expected="a JSON object")
+        return record
+
+    def write_json(self, name: str, record: Mapping[str, Any]) -> None:
+        with write_aside(self.path / name) as aside:
+            aside.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+    def read_tensors(self, name: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """The tensors of a safetensors file and its metadata."""
+        path = self.path / name
+        try:
+            with safe_open(path, framework="pt", device=device) as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise WhenceError("a damaged file", where=str(path), got=str(error), expected="safetensors") from error
+
+    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+        # Tied weights share storage, which the format refuses: each name gets a copy of its own.
+        owned = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+        with write_aside(self.path / name) as aside:
+            save_file(owned, aside, metadata=dict(metadata or {}))
+
+    def read_table(self, name: str) -> pa.Table:
+        path = self.path / name
+        try:
+            return pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise WhenceError("a damaged file", where=str(path), got=str(error), expected="Parquet") from error
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        with write_aside(self.path / name) as aside:
+            pq.write_table(table, aside, compression="zstd")
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)

@@ -1,0 +1,401 @@
+"""Scores: N training instances (or groups) by M targets, in blocks of rows, with the noise they were measured against.
+
+On disk, readable without this library:
+
+    scores.json              method, quantity, unit, shape, fingerprints, rows per block
+    rows.parquet             id, name of each row;   targets.parquet   id, name of each column
+    block-00012.npy          float32 [rows, M]; absent when only summaries are kept
+    block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
+    null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
+
+A block is done when its summary is there; blocks depend on nothing but their rows, so any process may make any of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from whence.errors import WhenceError
+from whence.masks import as_ids
+from whence.rundir import RunDirectory, write_aside
+
+__all__ = ["Labels", "NoiseFloor", "Scores", "Top", "compute", "load_scores"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Top:
+    """The k extreme training rows of each target.
+
+    Attributes:
+        rows: int64 [M, k], positions in ``scores.ids``, the most extreme first.
+        values: float32 [M, k].
+        ids: int64 [M, k].
+    """
+
+    rows: np.ndarray
+    values: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Ids along one axis, and how the user writes them."""
+
+    ids: np.ndarray
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """How the scores compare with scores of masks that were never trained on.
+
+    Attributes:
+        standard_deviation: float32 [M], of a score that means nothing, per target.
+        significant: share of all N×M scores beyond the null's central 95 %; 0.05 is chance.
+        excess: mean over targets of variance / null variance; 1 is chance.
+        masks: how many null masks.
+    """
+
+    standard_deviation: np.ndarray
+    significant: float
+    excess: float
+    masks: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the scores as a whole cannot be told from chance.
+
+        The null quantiles are themselves estimates from ``masks`` draws, hence the margin.
+        """
+        return self.significant < 0.05 + 2 / np.sqrt(self.masks) * 0.22 and self.excess < 1.1
+
+    def verdict(self) -> str:
+        """The same in plain words."""
+        share = f"{100 * self.significant:.1f} % of scores lie beyond the 95 % range of masks never trained on (chance: 5 %)"
+        return f"Not distinguishable from chance: {share}." if self.is_noise else f"More than chance: {share}."
+
+
+@dataclass(eq=False)
+class Scores:
+    """Influence of training rows on targets. Positive: the row helps.
+
+    ``numpy.asarray(scores)`` is [N, M]. Everything else streams over blocks of rows.
+
+    Attributes:
+        rows, columns: ids and names along both axes.
+        info: method, quantity, unit, level ("instance" or "group"), fingerprints.
+        path: the directory of a stored matrix, or None for one in memory.
+    """
+
+    rows: Labels
+    columns: Labels
+    info: dict[str, Any]
+    path: Path | None = None
+    memory: dict[int, np.ndarray] = field(default_factory=dict)
+    null: np.ndarray | None = None
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64 [N]: training ids, or group ids, of the rows."""
+        return self.rows.ids
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int64 [M]: ids of the targets."""
+        return self.columns.ids
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), len(self.columns)
+
+    def __repr__(self) -> str:
+        what = f"{self.info.get('method')}, {self.info.get('quantity')} in {self.info.get('unit')}"
+        return f"Scores({self.shape[0]} {self.info.get('level', 'instance')}s × {self.shape[1]} targets, {what})"
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, float32 [rows, M]) in order; each is read when it is asked for.
+
+        Raises:
+            WhenceError: only summaries were kept, or a block is missing or damaged.
+        """
+        for number, start, stop in self._ranges():
+            if self.path is None:
+                yield start, self.memory[number]
+                continue
+            file = self.path / f"block-{number:05d}.npy"
+            if not self.info.get("matrix", True):
+                raise WhenceError("the matrix of scores was not kept", where=str(self.path),
+                                  mend="Score again with keep_matrix=True; top() and mean_over_targets() need no matrix.")  # fmt: skip
+            try:
+                block = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise WhenceError("a damaged file", where=str(file), got=str(error), expected="a block of scores") from error
+            if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
+                raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
+                                  expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
+            yield start, block
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = np.empty(self.shape, np.float32)
+        for start, block in self.blocks():
+            whole[start : start + len(block)] = block
+        return whole if dtype is None else whole.astype(dtype)
+
+    def for_target(self, column: int) -> np.ndarray:
+        """float32 [N]: all scores of one target."""
+        return np.concatenate([np.asarray(block[:, column]) for _, block in self.blocks()])
+
+    def mean_over_targets(self) -> np.ndarray:
+        """float64 [N]: the mean influence of each row over all targets."""
+        return np.concatenate([summary["row_sum"].numpy() for _, summary in self._summaries()]) / self.shape[1]
+
+    def top(self, k: int = 10, *, harmful: bool = False) -> Top:
+        """The rows that help each target most, or harm it most, without holding the matrix.
+
+        Args:
+            k: how many; at most N.
+            harmful: the smallest scores in place of the largest.
+        """
+        if k < 1:
+            raise WhenceError("no rows asked for", where="top", got=f"k = {k}", expected="at least 1")
+        k = min(k, len(self.rows))
+        sign = -1 if harmful else 1
+        if k <= self.info.get("summary_k", 0):
+            name = "harmful" if harmful else "helpful"
+            parts = [(s[f"{name}_rows"], s[f"{name}_values"]) for _, s in self._summaries()]
+        else:
+            parts = [_extreme(torch.from_numpy(np.array(block)), start, k, sign) for start, block in self.blocks()]
+        rows, values = _merge(parts, k, sign)
+        return Top(rows, values, self.ids[rows])
+
+    def for_groups(self, groups: Any, names: dict[int, str] | None = None) -> Scores:
+        """Scores of groups of rows: sums over their members, which is what the removal of all of them does to first order.
+
+        Args:
+            groups: [N], the group of each row (integers or strings).
+            names: group id → how the user writes it.
+
+        Returns:
+            Scores [G, M] in memory, groups in order of first appearance.
+        """
+        labels = np.asarray(groups)
+        if len(labels) != len(self.rows):
+            raise WhenceError("not one group per row", where="for_groups", got=len(labels), expected=len(self.rows))
+        keys = as_ids(labels)
+        unique, first, member = np.unique(keys, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        position = np.empty_like(order)
+        position[order] = np.arange(len(order))
+        sums = np.zeros((len(unique), self.shape[1]), np.float64)
+        for start, block in self.blocks():
+            np.add.at(sums, position[member[start : start + len(block)]], block)
+        written = [(names or {}).get(int(unique[g]), str(labels[first[g]])) for g in order]
+        info = {**self.info, "level": "group", "block_rows": len(unique), "summary_k": 0, "matrix": True}
+        return Scores(Labels(unique[order], written), self.columns, info, memory={0: sums.astype(np.float32)})
+
+    def noise_floor(self) -> NoiseFloor:
+        """How the scores compare with those of masks never trained on.
+
+        Raises:
+            WhenceError: the method has no masks, so no such null.
+        """
+        if self.null is None:
+            raise WhenceError("no null distribution", where=f"scores by {self.info.get('method')}",
+                              mend="Only turnover and first_order scores have one; compare two runs of different seeds.")  # fmt: skip
+        low, high = np.quantile(self.null, [0.025, 0.975], axis=0)
+        beyond, total, squares = 0, np.zeros(self.shape[1]), np.zeros(self.shape[1])
+        for _, block in self.blocks():
+            beyond += int(((block < low) | (block > high)).sum())
+            total += block.sum(axis=0, dtype=np.float64)
+            squares += np.square(block, dtype=np.float64).sum(axis=0)
+        n = self.shape[0]
+        variance = squares / n - (total / n) ** 2
+        null_variance = self.null.var(axis=0, ddof=1, dtype=np.float64)
+        known = null_variance > 0
+        excess = float((variance[known] / null_variance[known]).mean()) if known.any() else 1.0
+        return NoiseFloor(np.sqrt(null_variance).astype(np.float32), beyond / (n * self.shape[1]), excess, len(self.null))
+
+    def to_parquet(self, path: str | os.PathLike[str], *, k: int | None = None) -> Path:
+        """Write (target, id, score, and the names): every pair, or only the k most helpful and harmful of each target.
+
+        Streams block by block; the file is whole or absent.
+        """
+        target = Path(path)
+        schema = pa.schema([("target", pa.int64()), ("target_name", pa.string()), ("id", pa.int64()),
+                            ("name", pa.string()), ("score", pa.float32())])  # fmt: skip
+        with write_aside(target) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+            if k is not None:
+                # Helpful and harmful rows of small data overlap; each pair is written once.
+                pairs = {(int(r), c): float(v) for harmful in (False, True) for top in [self.top(k, harmful=harmful)]
+                         for c in range(self.shape[1]) for r, v in zip(top.rows[c], top.values[c], strict=True)}  # fmt: skip
+                keys = sorted(pairs, key=lambda pair: (pair[1], -pairs[pair]))
+                rows, columns = np.array([r for r, _ in keys]), np.array([c for _, c in keys])
+                writer.write_table(self._pairs(rows, columns, np.array([pairs[key] for key in keys], np.float32), schema))
+            else:
+                for start, block in self.blocks():
+                    rows = np.repeat(np.arange(start, start + len(block)), self.shape[1])
+                    columns = np.tile(np.arange(self.shape[1]), len(block))
+                    writer.write_table(self._pairs(rows, columns, np.asarray(block).reshape(-1), schema))
+        return target
+
+    def _pairs(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, schema: pa.Schema) -> pa.Table:
+        row_names, column_names = pa.array(self.rows.names, pa.string()), pa.array(self.columns.names, pa.string())
+        return pa.table([self.targets[columns], column_names.take(columns), self.ids[rows], row_names.take(rows), values], schema=schema)
+
+    def _ranges(self) -> Iterator[tuple[int, int, int]]:
+        size = self.info["block_rows"]
+        for number, start in enumerate(range(0, len(self.rows), size)):
+            yield number, start, min(start + size, len(self.rows))
+
+    def _summaries(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        if self.path is None:
+            for number, start, _ in self._ranges():
+                yield start, summarize(self.memory[number], start, self.info.get("summary_k", 0))
+            return
+        directory = RunDirectory(self.path)
+        for number, start, stop in self._ranges():
+            summary, _ = directory.read_tensors(f"block-{number:05d}.safetensors")
+            if set(summary) != _SUMMARY or len(summary["row_sum"]) != stop - start:
+                raise WhenceError("a damaged file", where=str(self.path / f"block-{number:05d}.safetensors"), expected="a block's summary")
+            yield start, summary
+
+
+_SUMMARY = {"row_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
+
+
+def summarize(block: np.ndarray, start: int, k: int) -> dict[str, torch.Tensor]:
+    """The part of a block that rankings and means need."""
+    values = torch.from_numpy(np.ascontiguousarray(block))
+    helpful, harmful = _extreme(values, start, k, 1), _extreme(values, start, k, -1)
+    return {"row_sum": values.sum(dim=1, dtype=torch.float64), "helpful_rows": helpful[0], "helpful_values": helpful[1],
+            "harmful_rows": harmful[0], "harmful_values": harmful[1]}  # fmt: skip
+
+
+def _extreme(block: torch.Tensor, start: int, k: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows int64 [k, M] and values float32 [k, M] of the extreme entries of each column."""
+    values, rows = (block * sign).topk(min(k, len(block)), dim=0)
+    return rows + start, values * sign
+
+
+def _merge(parts: list[tuple[torch.Tensor, torch.Tensor]], k: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, values = torch.cat([r for r, _ in parts]), torch.cat([v for _, v in parts])
+    best = (values * sign).sort(dim=0, descending=True, stable=True).indices[:k]
+    return rows.gather(0, best).T.contiguous().numpy(), values.gather(0, best).T.contiguous().numpy()
+
+
+def compute(
+    block_of: Callable[[int, int], np.ndarray],
+    rows: Labels,
+    columns: Labels,
+    info: dict[str, Any],
+    *,
+    path: Path | None = None,
+    null: Callable[[], np.ndarray | None] = lambda: None,
+    block_rows: int | None = None,
+    summary_k: int = 100,
+    keep_matrix: bool = True,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Scores:
+    """Fill scores block by block; on disk, only the blocks that are missing.
+
+    Args:
+        block_of: (first row, last row + 1) → float32 [rows, M].
+        info: what scores.json says of them; its fingerprints decide whether blocks on disk belong to them.
+        path: a directory, or None for memory.
+        null: gives null scores [S, M], or None.
+        block_rows: rows per block; by default about 16 MiB.
+        summary_k: extreme rows kept per block and target.
+        keep_matrix: keep whole blocks, not only their summaries (on disk).
+        progress: told the rows of each finished block.
+
+    Raises:
+        WhenceError: the directory holds scores of other data, weights, targets or options.
+    """
+    size = block_rows or max(1, min(len(rows), 2**24 // (4 * len(columns)) or 1))
+    info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
+            "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
+    scores = Scores(rows, columns, info, path)
+    directory = None if path is None else RunDirectory(path)
+    if directory is not None:
+        if directory.has("scores.json") and directory.read_json("scores.json") != info:
+            raise WhenceError("scores of another run, data or setting", where=str(path),
+                              mend="Give another name, or delete the directory to score again.")  # fmt: skip
+        directory.write_table("rows.parquet", pa.table({"id": rows.ids, "name": rows.names}))
+        directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
+        directory.write_json("scores.json", info)
+    for number, start, stop in scores._ranges():
+        if directory is None or not directory.has(f"block-{number:05d}.safetensors"):
+            block = np.ascontiguousarray(block_of(start, stop), np.float32)
+            if not np.isfinite(block).all():
+                raise WhenceError("scores that are not finite", where=f"rows {start} to {stop - 1}",
+                                  mend="Look for extreme weights or inputs in the run.")  # fmt: skip
+            if directory is None:
+                scores.memory[number] = block
+            else:
+                if keep_matrix:
+                    _save(directory.path / f"block-{number:05d}.npy", block)
+                directory.write_tensors(f"block-{number:05d}.safetensors", summarize(block, start, info["summary_k"]))
+        progress(stop - start)
+    if directory is None:
+        scores.null = null()
+    else:
+        if not directory.has("null.npy") and (drawn := null()) is not None:
+            _save(directory.path / "null.npy", drawn)
+        scores.null = _read_null(directory.path)
+    return scores
+
+
+def load_scores(path: str | os.PathLike[str]) -> Scores:
+    """Scores from their directory.
+
+    Raises:
+        WhenceError: no scores there, unfinished or damaged ones.
+    """
+    directory = RunDirectory(path)
+    if not directory.has("scores.json"):
+        raise WhenceError("no scores in this directory", where=str(path), expected="a scores.json",
+                          mend="Make them with `whence influence RUN`.")  # fmt: skip
+    info = directory.read_json("scores.json")
+    if info.get("format") != FORMAT:
+        raise WhenceError("scores of another format", where=str(path), got=info.get("format"), expected=FORMAT)
+    axes = [directory.read_table(name) for name in ("rows.parquet", "targets.parquet")]
+    rows, columns = (Labels(axis["id"].to_numpy(), axis["name"].to_pylist()) for axis in axes)
+    if info.get("shape") != [len(rows), len(columns)] or not isinstance(info.get("block_rows"), int) or info["block_rows"] < 1:
+        raise WhenceError("a damaged file", where=str(directory.path / "scores.json"), got=info.get("shape"),
+                          expected=f"shape {[len(rows), len(columns)]}")  # fmt: skip
+    scores = Scores(rows, columns, info, directory.path, null=_read_null(directory.path))
+    missing = [n for n, _, _ in scores._ranges() if not directory.has(f"block-{n:05d}.safetensors")]
+    if missing:
+        raise WhenceError("unfinished scores", where=str(path), got=f"{len(missing)} blocks missing",
+                          mend="Give the same `whence influence` again to finish them.")  # fmt: skip
+    return scores
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with write_aside(path) as aside, open(aside, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _read_null(path: Path) -> np.ndarray | None:
+    file = path / "null.npy"
+    if not file.is_file():
+        return None
+    try:
+        array: np.ndarray = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise WhenceError("a damaged file", where=str(file), got=str(error), expected="null scores") from error
+    return array

@@ -1,0 +1,100 @@
+"""What the sub-networks of one trained model say: those that learned an instance, those that did not, and random ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from whence.data import Classification, Dataset
+from whence.errors import WhenceError
+from whence.forward import Mask, predict
+from whence.run import Run
+
+__all__ = ["exposure", "losses", "memorization", "out_of_sample", "probabilities", "subnetwork_average"]
+
+
+def probabilities(run: Run, data: Dataset | None = None, mask: Mask = "full") -> np.ndarray:
+    """softmax(outputs) of a classifier, or predictions of a regression (standardized).
+
+    Args:
+        data: instances; by default the training instances.
+        mask: "full", "own", "flipped", or the integer seed of a random sub-network.
+
+    Returns:
+        float32 [N, C].
+    """
+    given = predict(run.model, run.train if data is None else data, mask)
+    return _softmax(given) if isinstance(run.task, Classification) else given
+
+
+def out_of_sample(run: Run) -> np.ndarray:
+    """For each training instance, p(· | x_i; m̃_i): the prediction of the sub-network that did not learn it.
+
+    They serve wherever cross-validated probabilities are asked for, from one training run. Parts of the network
+    without masks did learn the instance; how much shows in the run's isolation.
+
+    Returns:
+        float32 [N, C], rows in the order of ``run.train``: probabilities, or predictions of a regression (standardized).
+    """
+    return probabilities(run, mask="flipped")
+
+
+def memorization(run: Run) -> np.ndarray:
+    """P(y_i | x_i; m_i) − P(y_i | x_i; m̃_i): how much of the fit to instance i comes from having trained on it.
+
+    Estimates Feldman and Zhang's (2020) P(correct; with i) − P(correct; without i), with probability in place of
+    correctness. For a regression: the flipped minus the own loss.
+
+    Returns:
+        float32 [N], in [−1, 1] for a classifier; positive: the instance is fitted by memory.
+    """
+    if not isinstance(run.task, Classification):
+        return losses(run, "flipped") - losses(run, "own")
+    rows, labels = np.arange(len(run.train)), run.train.targets
+    difference: np.ndarray = probabilities(run, mask="own")[rows, labels] - probabilities(run, mask="flipped")[rows, labels]
+    return difference
+
+
+def losses(run: Run, mask: Mask = "full", data: Dataset | None = None) -> np.ndarray:
+    """The loss of each instance under a mask: float32 [N]."""
+    data = run.train if data is None else data
+    given = torch.from_numpy(predict(run.model, data, mask))
+    return run.loss(given, torch.from_numpy(data.targets)).numpy()
+
+
+def subnetwork_average(run: Run, data: Dataset | None = None, *, count: int = 16, seed: int = 0) -> np.ndarray:
+    """The mean prediction of ``count`` random sub-networks, which belong to no instance.
+
+    Returns:
+        float32 [N, C]: probabilities, or predictions of a regression (standardized).
+    """
+    if count < 1:
+        raise WhenceError("no sub-networks to average", where="count", got=count, expected="at least 1")
+    total: Any = 0
+    for number in range(count):
+        total = total + probabilities(run, data, (seed << 20) + number)
+    mean: np.ndarray = (total / count).astype(np.float32)
+    return mean
+
+
+def exposure(run: Run) -> dict[str, float]:
+    """How much the own mask knows that the flipped one does not, after training.
+
+    Returns:
+        own_loss, flipped_loss, full_loss: means over training instances; dev_loss where there is a dev split; and
+        isolation = (flipped − own) / (dev − own), the share of the generalization gap that the flipped mask restores:
+        about 0 when it has learned the instance all the same (a leak), 1 when it does as badly as on unseen data,
+        above 1 when it does worse. NaN without a gap.
+    """
+    result = {f"{mask}_loss": float(losses(run, mask).mean()) for mask in ("own", "flipped", "full")}  # type: ignore[arg-type]
+    if "dev" in run.splits:
+        result["dev_loss"] = float(losses(run, "full", run.splits["dev"]).mean())
+        gap = result["dev_loss"] - result["own_loss"]
+        result["isolation"] = (result["flipped_loss"] - result["own_loss"]) / gap if gap > 1e-6 else float("nan")
+    return result
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).softmax(dim=-1).numpy()

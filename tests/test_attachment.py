@@ -1,0 +1,146 @@
+"""Attach finds its places, detach leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import whence
+from whence import TurnOverDropout, WhenceError
+from whence.attachment import placement, reattach
+
+
+class VGGLike(nn.Module):
+    """The module tree of torchvision's VGG."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.classifier = nn.Sequential(nn.Linear(8 * 16, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 32), nn.ReLU(True),
+                                        nn.Dropout(), nn.Linear(32, 10))  # fmt: skip
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+def forward_all(model, x):
+    with whence.own(torch.arange(len(x))):
+        return model(x)
+
+
+def test_default_replaces_every_dropout():
+    model = whence.attach(VGGLike())
+    assert list(whence.attached(model)) == ["classifier.2", "classifier.5"]
+    assert not any(type(module) is nn.Dropout for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("where", "places"),
+    [
+        ("classifier.*", ["classifier.2", "classifier.5"]),  # dropouts first
+        ("features.*", ["features.2"]),  # else activations
+        ("features.0", ["features.0"]),
+        (["features.2", "*.5"], ["features.2", "classifier.5"]),
+        ("classifier.4", ["classifier.4"]),
+    ],
+)
+def test_where(where, places):
+    model = whence.attach(VGGLike(), where, seed=3)
+    assert list(whence.attached(model)) == places
+    forward_all(model, torch.randn(4, 3, 8, 8))
+    assert all(layer.seed == 3 and layer.units for layer in whence.attached(model).values())
+
+
+def test_channels_are_masked_as_wholes():
+    model = whence.attach(VGGLike(), "features.2")
+    kept = []
+    model.features[2].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    forward_all(model, torch.randn(4, 3, 8, 8).abs() + 1)
+    bits = whence.attached(model)["features.2"].bits(torch.arange(4))
+    assert (kept[0][~torch.as_tensor(bits)] == 0).all()
+    assert whence.attached(model)["features.2"].units == 8
+
+
+@pytest.mark.parametrize("where", [None, "features.*", ["classifier.0", "classifier.2"]])
+def test_detach_restores_the_model(where):
+    model = VGGLike()
+    model.classifier[2].p = 0.3
+    modules, state, text = dict(model.named_modules()), copy.deepcopy(model.state_dict()), repr(model)
+    hooks = {name: len(module._forward_hooks) for name, module in modules.items()}
+    whence.attach(model, where)
+    assert model.state_dict().keys() == state.keys()
+    forward_all(model, torch.randn(4, 3, 8, 8))
+    model.eval()
+    whence.detach(model)
+    assert repr(model) == text
+    assert dict(model.named_modules()) == modules
+    assert {name: len(module._forward_hooks) for name, module in modules.items()} == hooks
+    assert not model.classifier[2].training
+    assert not any(isinstance(module, TurnOverDropout) for module in model.modules())
+
+
+def test_a_shared_dropout_masks_everywhere():
+    drop = nn.Dropout()
+    model = nn.ModuleDict({"a": nn.Linear(4, 4), "drop1": drop, "drop2": drop})
+    whence.attach(model)
+    assert isinstance(model["drop2"], TurnOverDropout)
+    assert model["drop1"] is model["drop2"]
+    whence.detach(model)
+    assert model["drop1"] is drop
+    assert model["drop2"] is drop
+
+
+@pytest.mark.parametrize("where", [None, "features.*"])
+def test_copies_are_independent(where):
+    model = whence.attach(VGGLike(), where).eval()
+    twin = copy.deepcopy(model)
+    x = torch.randn(4, 3, 8, 8)
+    assert torch.equal(forward_all(model, x), forward_all(twin, x))
+    whence.detach(model)
+    assert whence.attached(twin)
+    with whence.own(torch.arange(4)), pytest.raises(AssertionError):
+        torch.testing.assert_close(twin(x), model(x))
+
+
+def test_placement_round_trip():
+    model = whence.attach(VGGLike(), ["features.2", "classifier.*"], keep=0.5, seed=9, scheme="balanced").eval()
+    x = torch.randn(4, 3, 8, 8)
+    expected = forward_all(model, x)
+    twin = VGGLike().eval()
+    twin.load_state_dict(model.state_dict())
+    reattach(twin, placement(model))
+    assert torch.equal(forward_all(twin, x), expected)
+    assert placement(twin) == placement(model)
+    assert reattach(twin, placement(model)) is twin
+    with pytest.raises(WhenceError, match="lacks a module"):
+        reattach(nn.Sequential(nn.Linear(2, 2)), placement(model))
+    with pytest.raises(WhenceError, match="other turn-over dropout than the run"):
+        reattach(whence.attach(VGGLike()), placement(model))
+
+
+def test_errors_leave_the_model_as_it_was():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(WhenceError, match=r"no nn\.Dropout to replace in Sequential\. Name modules.*where='1'"):
+        whence.attach(model)
+    with pytest.raises(WhenceError, match=r"no module of that name in where: got 'head\.\*', expected names such as 0, 1, 2"):
+        whence.attach(model, ["1", "head.*"])
+    with pytest.raises(WhenceError, match="keep rate out of range"):
+        whence.attach(model, "1", keep=0.01)
+    assert not whence.attached(model)
+    whence.attach(model, "1")
+    with pytest.raises(WhenceError, match="attached already in module '1'"):
+        whence.attach(model, ["0", "1"])
+    assert list(whence.attached(model)) == ["1"]
+
+
+def test_a_module_without_a_tensor_output():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    model = whence.attach(nn.Sequential(Pair()), "0")
+    with whence.full(), pytest.raises(WhenceError, match="does not give a tensor in module '0': got tuple"):
+        model(torch.ones(2, 3))
