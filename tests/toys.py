@@ -11,10 +11,10 @@ from whence.data import Classification, Dataset
 from whence.data.inputs import ArrayInputs
 
 
-def blobs(n=120, classes=3, features=6, seed=0, groups=None, start=0):
+def blobs(n=120, classes=3, features=6, seed=0, groups=None, start=0, spread=1.5):
     """Gaussian clusters with ids far from row numbers: a classification that is easy but not trivial."""
     generator = np.random.default_rng(seed)
-    centers = np.random.default_rng(99).normal(size=(classes, features)) * 1.5
+    centers = np.random.default_rng(99).normal(size=(classes, features)) * spread
     targets = generator.integers(0, classes, n)
     inputs = (centers[targets] + generator.normal(size=(n, features))).astype(np.float32)
     ids = np.arange(start, start + n, dtype=np.int64) * 7919 + 2**40

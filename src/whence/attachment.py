@@ -104,6 +104,9 @@ def reattach(model: nn.Module, record: Sequence[dict[str, Any]]) -> nn.Module:
     Raises:
         WhenceError: the model has no module of that name, or other turn-over dropout.
     """
+    keys = {"layer", "keep", "seed", "scheme", "axis", "units"}
+    if not isinstance(record, list) or not all(isinstance(entry, dict) and set(entry) == keys for entry in record):
+        raise WhenceError("a damaged description of masks", where="the run", expected=f"a list of {', '.join(sorted(keys))}")
     if attached(model):
         # A model that was not called yet does not know its widths.
         ours = [{**entry, "units": entry["units"] or other["units"]} for entry, other in zip(placement(model), record, strict=False)]

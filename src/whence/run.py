@@ -179,6 +179,10 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     config = directory.read_config()
     if config.get("status") != "trained":
         raise WhenceError("the run is not trained yet", where=str(directory.path), mend="Give the same `whence fit` again to resume it.")
+    for key, kind in (("fingerprint", str), ("placement", list), ("task", dict)):
+        if not isinstance(config.get(key), kind):
+            raise WhenceError("a damaged file", where=str(directory.config_path), got=f"{key} {config.get(key)!r:.40}",
+                              expected=f"a {kind.__name__}")  # fmt: skip
     if train is None:
         if not config.get("source"):
             raise WhenceError("the run was trained on data given from Python", where=str(directory.path),

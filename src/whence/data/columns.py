@@ -14,8 +14,8 @@ from whence.data.tables import Reader
 from whence.errors import WhenceError
 from whence.masks import as_ids
 
-__all__ = ["Place", "features_of", "ids_of", "is_text", "names_of", "numbers_of", "place_in", "refuse_missing",
-           "refuse_repeated", "texts_of"]  # fmt: skip
+__all__ = ["Place", "features_of", "ids_of", "is_text", "names_of", "numbers_of", "place_in",
+           "refuse_missing", "refuse_repeated", "texts_of"]  # fmt: skip
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
 """What stands for a missing number in a text table, whatever its case."""
@@ -183,10 +183,11 @@ def names_of(column: pa.ChunkedArray, place: Place) -> np.ndarray:
         WhenceError: values are missing, or are lists or objects.
     """
     refuse_missing(column, place)
-    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+    try:
+        texts: np.ndarray = pc.cast(column, pa.large_string()).to_numpy()
+    except pa.ArrowException as error:
         raise WhenceError("not a single value", where=place.column, got=str(column.type),
-                          expected="text or a number")  # fmt: skip
-    texts: np.ndarray = pc.cast(column, pa.large_string()).to_numpy()
+                          expected="text or a number") from error  # fmt: skip
     return texts
 
 

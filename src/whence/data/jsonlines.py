@@ -25,7 +25,10 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._table = self._parsed(None)
-        self.names = tuple(self._table.schema.names)
+        try:
+            self.names = tuple(self._table.schema.names)
+        except UnicodeDecodeError as error:
+            raise undecodable(path) from error
 
     def place(self, row: int) -> str:
         number, _ = next(islice(numbered_lines(self.path), row, None), (row + 1, b""))

@@ -75,7 +75,7 @@ def assign(
     for option, name in (("label", label), ("text", text), ("id", id), ("group", group), ("split", split)):
         if name is not None and name not in names and not (name == "none" and option in ("id", "split")):
             raise _no_column(name, names, option, where)
-    given = {label, text, group, *(features or ())}
+    given = {label, text, group}.union(*((item, *map(str.strip, item.split(","))) for item in features or ()))
     id, split = (
         None if chosen == "none" and "none" not in names
         else option if chosen is None and option in names and option not in given | {id, split}

@@ -110,6 +110,9 @@ class Appended(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        block = self._stream.read(len(buffer)) or self._tail.read(len(buffer))
+        # Arrow takes a short read for a whole block, so the tail has to come with the last bytes of the stream.
+        block = self._stream.read(len(buffer))
+        if len(block) < len(buffer):
+            block += self._tail.read(len(buffer) - len(block))
         buffer[: len(block)] = block
         return len(block)

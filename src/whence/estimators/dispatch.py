@@ -81,7 +81,8 @@ def influence(
             "null_masks": null_masks}  # fmt: skip
     path = None
     if run.directory is not None:
-        label = name or f"{chosen}-{info['target_set']}" + ("" if wanted.name == "loss" else f"-{wanted.name}")
+        suffix = "" if wanted.name == "loss" else f"-{wanted.name}"
+        label = f"{chosen}-{info['target_set']}{suffix}" if name is None else name
         path = run.directory.path / "scores" / _safe(label)
     with tqdm(total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False) as bar:
         return compute(

@@ -5,8 +5,9 @@ With features a (what the head reads, a one appended) and residuals e = −∂L/
     Î(z → x) = (1/N) · [a(z)ᵀ (A + λ·mean diag A·I)⁻¹ a(x)] · [e(z)ᵀ e_Q(x)] / g,     A = mean a aᵀ over training
 
 which is Koh and Liang's (2017) −∇Q(x)ᵀ H⁻¹ ∇L(z) / N for the head alone, with the Hessian A ⊗ gI, g the mean curvature of
-the loss per output. Instances that the network has memorized have no in-sample residual left, so e(z) is taken out of
-sample: from the flipped sub-network, or averaged over random sub-networks.
+the loss per output. Instances that the network has memorized have no in-sample residual left, so residuals are softened by
+the temperature that the flipped sub-networks call for (``softening.py``), or e(z) is taken out of sample: from the flipped
+sub-network, or averaged over random sub-networks.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
 from whence.estimators.head import features_of, find_head
+from whence.estimators.softening import matched_temperature
 from whence.forward import Mask, predict
 from whence.quantities import Quantity
 from whence.run import Run
 
 __all__ = ["Kernel", "Residual", "residuals"]
 
-Residual: TypeAlias = Literal["random", "flipped", "full"]
+Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 
 
 class Kernel:
@@ -36,7 +38,9 @@ class Kernel:
         run: the trained run.
         targets: M instances.
         quantity: differentiable in the outputs.
-        residual: where e(z) comes from: "random" (mean over sub-networks), "flipped" or "full" (in sample).
+        residual: where residuals come from: "softened" (the full network's outputs over T, for z and x; classification
+            only), e(z) from "random" (mean over sub-networks) or "flipped", or "full" (in sample). "auto": softened for
+            classification, random for regression.
         damping: λ, in units of the mean diagonal of A; above 0.
         subnetworks: how many random sub-networks are averaged.
 
@@ -44,10 +48,10 @@ class Kernel:
         WhenceError: the model does not end in a linear layer; the quantity has no gradient; a bad option.
     """
 
-    def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "random",
+    def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "auto",
                  damping: float = 0.1, subnetworks: int = 8) -> None:  # fmt: skip
         if residual not in get_args(Residual):
-            raise WhenceError("unknown residual", where="method kernel", got=repr(residual), expected="random, flipped or full")
+            raise WhenceError("unknown residual", where="method kernel", got=repr(residual), expected=", ".join(get_args(Residual)))
         if not damping > 0 or subnetworks < 1:
             raise WhenceError("an option out of range", where="method kernel", got=f"damping {damping}, subnetworks {subnetworks}",
                               expected="damping above 0, at least 1 sub-network")  # fmt: skip
@@ -55,16 +59,21 @@ class Kernel:
         if head is None:
             raise WhenceError("the model does not end in a linear layer", where="method kernel",
                               mend="Use method turnover or first_order.")  # fmt: skip
+        if residual == "auto":
+            residual = "softened" if run.task.kind == "classification" else "random"
         self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
-        masks: list[Mask] = {"random": [-1 - number for number in range(subnetworks)], "flipped": ["flipped"], "full": ["full"]}[residual]  # type: ignore[assignment]
-        self.residuals = torch.stack([residuals(run, run.train, run.loss, mask) for mask in masks]).mean(0)  # (N, C)
-        target_residuals = residuals(run, targets, quantity, "full") * quantity.helps  # (M, C)
+        self.temperature = matched_temperature(run) if residual == "softened" else 1.0
+        masks: list[Mask] = ["flipped"] if residual == "flipped" else ["full"]
+        if residual == "random":
+            masks = [-1 - number for number in range(subnetworks)]
+        self.residuals = torch.stack([residuals(run, run.train, run.loss, mask, self.temperature) for mask in masks]).mean(0)  # (N, C)
+        of_targets = residuals(run, targets, quantity, "full", self.temperature) * quantity.helps  # (M, C)
+        self.target_residuals = of_targets / (len(run.train) * curvature(run, self.temperature))
         self.features = _with_one(features_of(run.model, head, run.train)).cpu()  # (N, H+1)
         second_moment = (self.features.T.double() @ self.features.double()) / len(self.features)
         ridge = damping * second_moment.diagonal().mean().clamp_min(1e-12) * torch.eye(len(second_moment), dtype=torch.float64)
         target_features = _with_one(features_of(run.model, head, targets)).cpu()
         self.whitened = torch.linalg.solve(second_moment + ridge, target_features.T.double()).float()  # (H+1, M)
-        self.target_residuals = target_residuals / (len(run.train) * curvature(run))
 
     def block(self, start: int, stop: int) -> np.ndarray:
         similarity = self.features[start:stop] @ self.whitened  # (R, M)
@@ -74,8 +83,8 @@ class Kernel:
         return None
 
 
-def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask) -> torch.Tensor:
-    """−∂Q/∂outputs of each instance, the outputs computed under a mask: float32 [N, C].
+def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask, temperature: float = 1.0) -> torch.Tensor:
+    """−∂Q/∂o of each instance at o = outputs / temperature, the outputs computed under a mask: float32 [N, C].
 
     Raises:
         WhenceError: the quantity has no gradient.
@@ -83,18 +92,18 @@ def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask) -> torch.
     if not quantity.differentiable:
         raise WhenceError("a quantity without a gradient", where="method kernel", got=quantity.name,
                           mend="Use method turnover, which takes any metric.")  # fmt: skip
-    given = torch.from_numpy(predict(run.model, data, mask)).requires_grad_()
+    given = (torch.from_numpy(predict(run.model, data, mask)) / temperature).requires_grad_()
     with torch.enable_grad():
         values = quantity(given, torch.from_numpy(data.targets))
     return -torch.autograd.grad(values.sum(), given)[0]
 
 
-def curvature(run: Run, sample: int = 2048) -> float:
-    """g: the mean second derivative of the training loss in one output, over instances and outputs."""
-    given = torch.from_numpy(predict(run.model, run.train.select(np.arange(min(sample, len(run.train)))), -1)).requires_grad_()
-    targets = torch.from_numpy(run.train.targets[: len(given)])
+def curvature(run: Run, temperature: float = 1.0, sample: int = 2048) -> float:
+    """g: the mean second derivative of the training loss in one output over T, over training instances and outputs."""
+    part = run.train.select(np.arange(min(sample, len(run.train))))
+    given = (torch.from_numpy(predict(run.model, part, "flipped")) / temperature).requires_grad_()
     with torch.enable_grad():
-        gradient = torch.autograd.grad(run.loss(given, targets).sum(), given, create_graph=True)[0]
+        gradient = torch.autograd.grad(run.loss(given, torch.from_numpy(part.targets)).sum(), given, create_graph=True)[0]
         if not gradient.requires_grad:  # piecewise linear losses have none
             return 1.0
         diagonal = [torch.autograd.grad(gradient[:, c].sum(), given, retain_graph=True)[0][:, c] for c in range(given.shape[1])]

@@ -45,7 +45,11 @@ class ModelSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> ModelSpec:
+    def from_json(cls, record: Any) -> ModelSpec:
+        """The spec that ``to_json`` wrote."""
+        known = cls().to_json()
+        if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != {n: type(v) for n, v in known.items()}:
+            raise WhenceError("a damaged description of a model", where="the run", got=repr(record)[:60], expected=", ".join(known))
         return cls(**record)
 
     def parse(self, data: Dataset) -> tuple[str, tuple[int, ...]]:

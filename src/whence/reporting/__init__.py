@@ -8,13 +8,14 @@ from typing import Any
 
 from whence.auditing import Audit
 from whence.errors import WhenceError
+from whence.reporting.findings import Finding, findings
 from whence.reporting.gather import gather
 from whence.reporting.render import render
-from whence.reporting.trust import Finding, Trust, assess
+from whence.reporting.trust import Trust, assess
 from whence.run import Run
 from whence.rundir import write_aside
 
-__all__ = ["Finding", "Trust", "assess", "report"]
+__all__ = ["Finding", "Trust", "assess", "findings", "report"]
 
 
 def report(
@@ -28,16 +29,17 @@ def report(
     limit: int = 50,
     progress: bool = False,
 ) -> Path:
-    """Write the report of a run: trust, accuracy, exposure, suspected labels, memorized instances, explained predictions.
+    """Write the report of a run as one HTML file.
 
-    One file that opens offline and runs no code of the data. It is written aside and renamed.
+    It shows how far scores can be trusted, accuracy, exposure curves, suspected labels, memorized instances,
+    and predictions with the training instances behind them. It opens offline and runs no code of the data.
 
     Args:
         run: the trained run.
         path: the file; by default report.html in the run's directory.
         audit: of this run; by default it is made.
-        targets: predictions to explain: "errors" (the most confident wrong predictions of test, else of dev; the
-            largest errors of a regression), a split's name, a ``Dataset``, or (ids, inputs, targets).
+        targets: predictions to explain: "errors" (the most confident wrong predictions of test, else of dev;
+            the largest errors of a regression), a split's name, a ``Dataset``, or (ids, inputs, targets).
         method: of influence: "auto", "kernel", "turnover" or "first_order".
         top: how many helpful and how many harmful training rows to list for each target.
         limit: how many targets to explain.
@@ -47,7 +49,8 @@ def report(
         The file.
 
     Raises:
-        WhenceError: a run in memory and no path; the path is a directory; the audit is of other data; an option out of range.
+        WhenceError: a run in memory and no path; the path is a directory; the audit is of other data; an
+            option is out of range.
     """
     if path is None:
         if run.directory is None:

@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: training instances, how many of their labels are suspected, and predictions of the held-out split."""
+    """One class: training instances, how many of their labels are suspected, held-out predictions."""
 
     name: str
     train: int
@@ -58,7 +58,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts [C, C] of held-out instances by true (row) and predicted class (column), and how dark each cell is, 0 … 9."""
+    """Counts [C, C] of held-out instances by given (row) and predicted class (column); shades 0 to 9."""
 
     split: str
     classes: list[str]

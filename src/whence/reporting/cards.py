@@ -28,7 +28,7 @@ class Gallery:
     Attributes:
         run: whose instances they are.
         suspected: training rows whose label is suspected.
-        records: id, split, label; and text, picture (its number), values, group, suspected where there are such.
+        records: id, split, label; where there are such text, picture (its number), values, group, suspected.
         album: their pictures.
         columns: which features are shown, [at most 8]; empty without features.
     """
@@ -50,6 +50,11 @@ class Gallery:
     def target(self, data: Dataset, split: str, row: int) -> int:
         """The number of a target's record. One report has one set of targets."""
         return self._once(f"target {split}", data, row, split)
+
+    def all_features(self) -> int:
+        """How many features instances have; 0 where they are not shown by features."""
+        inputs = self.run.train.inputs
+        return int(inputs.array.shape[1]) if len(self.columns) and isinstance(inputs, ArrayInputs) else 0
 
     def feature_names(self) -> list[str]:
         """Names of the features shown; numbered where the data have no names."""
@@ -100,7 +105,7 @@ class Gallery:
 def telling_features(train: Dataset) -> np.ndarray:
     """Positions of at most eight features, in their order: those that vary most with the target.
 
-    By the share of a feature's variance that lies between classes, or its squared correlation with the number.
+    By the share of a feature's variance between classes, or its squared correlation with the number.
     """
     if (
         train.images is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from markupsafe import Markup, escape
 
@@ -68,42 +69,41 @@ def exposure_chart(history: Sequence[dict[str, float]], unit: str, width: int) -
     parts = [f'<text class="unit" x="0" y="12">mean loss ({escape(unit)})</text>']
     for tick in losses:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_written(tick, losses[1] - losses[0])}</text>'
-        )
+        written = f"{tick:.{_decimals(losses[1])}f}"
+        parts.append(_text("tick", _LEFT - 8, y(tick) + 4, written, "end"))
     for epoch in epoch_ticks(first, last, most=max(2, (right - _LEFT) // 60)):
-        parts.append(
-            f'<text class="tick" x="{x(epoch):.1f}" y="{bottom + 18}" text-anchor="middle">{epoch}</text>'
-        )
-    parts.append(
-        f'<text class="unit" x="{(_LEFT + right) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">epoch</text>'
-    )
-    for curve in curves:
-        places = [(x(epoch), y(loss)) for epoch, loss in curve.points]
-        if len(places) > 1:
-            line = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
-            parts.append(f'<polyline class="curve {curve.style}" points="{line}"/>')
-        for (px, py), (epoch, loss) in zip(places, curve.points, strict=True):
-            if len(places) <= _MOST_DOTS:
-                hint = f"{curve.label}, epoch {int(epoch)}: {significant(loss)}"
-                parts.append(
-                    f'<circle class="dot {curve.style}" cx="{px:.1f}" cy="{py:.1f}" r="2.5"><title>{hint}</title></circle>'
-                )
+        parts.append(_text("tick", x(epoch), bottom + 18, str(epoch), "middle"))
+    parts.append(_text("unit", (_LEFT + right) / 2, _HEIGHT - 6, "epoch", "middle"))
     ends = spread([y(curve.points[-1][1]) for curve in curves], _LABEL_GAP, _TOP, bottom)
-    for curve, at in zip(curves, ends, strict=True):
-        px, py = x(curve.points[-1][0]), y(curve.points[-1][1])
-        parts.append(
-            f'<line class="leader {curve.style}" x1="{px + 4:.1f}" y1="{py:.1f}" x2="{px + 12:.1f}" y2="{at:.1f}"/>'
-        )
-        parts.append(
-            f'<text class="name {curve.style}" x="{px + 15:.1f}" y="{at + 4:.1f}">{curve.label}</text>'
-        )
+    for curve, end in zip(curves, ends, strict=True):
+        parts += _drawn(curve, [(x(epoch), y(loss)) for epoch, loss in curve.points], end)
     said = "; ".join(f"{c.label} {significant(c.points[-1][1])}" for c in curves)
     return Markup(
-        f'<svg viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="Mean loss by epoch. After the last epoch: {escape(said)}">'
-        + "".join(parts)
-        + "</svg>"
+        f'<svg viewBox="0 0 {width} {_HEIGHT}" role="img" '
+        f'aria-label="Mean loss by epoch. After the last epoch: {escape(said)}">{"".join(parts)}</svg>'
     )
+
+
+def _drawn(curve: _Curve, places: list[tuple[float, float]], end: float) -> list[str]:
+    """One curve with its dots, and its name beside its end at height ``end``."""
+    parts = []
+    if len(places) > 1:
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline class="curve {curve.style}" points="{line}"/>')
+    for (x, y), (epoch, loss) in zip(places, curve.points, strict=True):
+        if len(places) <= _MOST_DOTS:
+            hint = f"{curve.label}, epoch {int(epoch)}: {significant(loss)}"
+            parts.append(f'<circle class="dot {curve.style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5">')
+            parts.append(f"<title>{hint}</title></circle>")
+    x, y = places[-1]
+    parts.append(
+        f'<line class="leader {curve.style}" x1="{x + 4:.1f}" y1="{y:.1f}" x2="{x + 12:.1f}" y2="{end:.1f}"/>'
+    )
+    return [*parts, _text(f"name {curve.style}", x + 15, end + 4, curve.label, "start")]
+
+
+def _text(style: str, x: float, y: float, written: str, anchor: str) -> str:
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(written)}</text>'
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -144,8 +144,10 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     return moved
 
 
-def _written(tick: float, step: float) -> str:
-    return f"{tick:.{max(0, -math.floor(math.log10(step) + 1e-9) + (step * 4 % 1 == 0 and step < 1))}f}"
+def _decimals(step: float) -> int:
+    """Decimal places that tell multiples of a step apart."""
+    exponent = Decimal(f"{step:.3g}").normalize().as_tuple().exponent
+    return max(0, -int(exponent))
 
 
 def _finite(value: float | None) -> bool:

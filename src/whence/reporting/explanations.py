@@ -14,13 +14,13 @@ from whence.estimators.dispatch import choose
 from whence.reporting.cards import Gallery, number
 from whence.reporting.figures import scaled_unit
 from whence.reporting.targets import Choice, score_name
+from whence.reporting.trust import MASKED
 from whence.run import Run
 from whence.scores import Scores
 from whence.subnetworks import losses, probabilities
 
 __all__ = ["Explanations", "GroupRow", "explain", "group_rows"]
 
-_MASKED = ("turnover", "first_order")
 _SUMMARY = 100  # extreme rows kept per target without the matrix
 _MATRIX = 2**26  # most scores kept for the comparison with chance: 256 MiB
 _MOST_GROUPS = 30
@@ -31,7 +31,7 @@ class Explanations:
     """Attributes:
     choice: which targets, and why these.
     scores: of the chosen targets; None without targets.
-    factor, unit: a shown score is factor × score, in this unit.
+    factor, unit: a shown score is factor times the score, in this unit.
     items: per target: i (its record), predicted, probability or error, loss, helps and hurts:
         [[record, score]] of instances or [[name, score, members]] of groups, the most extreme first.
     """
@@ -53,7 +53,7 @@ class Explanations:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group: members in training, how many of their labels are suspected, mean influence on dev and on the targets."""
+    """One group: training members, suspected labels among them, mean influence on dev and on the targets."""
 
     name: str
     members: int
@@ -65,12 +65,12 @@ class GroupRow:
 def explain(
     run: Run, choice: Choice, gallery: Gallery, *, method: str = "auto", top: int = 8, progress: bool = False
 ) -> Explanations:
-    """The ``top`` most helpful and most harmful training rows of each target. A positive score helps, a negative one hurts."""
+    """The ``top`` most helpful (positive) and most harmful (negative) training rows of each target."""
     data = choice.data
     if data is None or not len(data):
         return Explanations(choice)
     wanted = choose(run, run.loss) if method == "auto" else method
-    matrix = top > _SUMMARY or (wanted in _MASKED and len(run.train) * len(data) <= _MATRIX)
+    matrix = top > _SUMMARY or (wanted in MASKED and len(run.train) * len(data) <= _MATRIX)
     name = score_name(run, data, wanted if matrix else f"{wanted}-top")
     scores = influence(run, data, method=wanted, name=name, keep_matrix=matrix, progress=progress)
     helpful, harmful = scores.top(top), scores.top(top, harmful=True)
@@ -119,7 +119,7 @@ def group_sizes(run: Run) -> dict[int, int]:
 def group_rows(run: Run, audit: Audit, explanations: Explanations) -> tuple[list[GroupRow], int]:
     """Groups from the most harmful to the most helpful, and how many there are; of many, those at both ends.
 
-    A method for instances is summed over the members of a group: what removing all of them does, to first order.
+    Scores of instances are summed over a group's members: what removing all of them does, to first order.
     """
     groups = run.train.groups
     if groups is None:
@@ -140,7 +140,7 @@ def group_rows(run: Run, audit: Audit, explanations: Explanations) -> tuple[list
         values = audit.column("influence_on_dev")
         on_dev = (
             values[first]
-            if audit.method in _MASKED
+            if audit.method in MASKED
             else np.bincount(member, weights=values, minlength=len(ids))
         )
     ranked = on_dev if on_dev is not None else on_targets

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from typing import Any
-
-import torch
 
 from whence import auditing
 from whence.auditing import Audit
 from whence.data import Classification
-from whence.reporting import trust as trusting
 from whence.reporting.accuracy import Accuracy, measure
 from whence.reporting.cards import Gallery, number
 from whence.reporting.explanations import Explanations, GroupRow, explain, group_rows
-from whence.reporting.figures import count, percent, plain_title, scaled_unit, significant
+from whence.reporting.figures import plain_title, scaled_unit
+from whence.reporting.headings import facts_of, method_of, run_name, summary_of
 from whence.reporting.targets import choose_targets
-from whence.reporting.trust import Trust
+from whence.reporting.trust import Trust, assess
 from whence.run import Run
 
 __all__ = ["Content", "gather"]
@@ -94,7 +89,7 @@ def gather(
     tested = (
         choice.data if choice.kind == "given" else None
     )  # of a split, any of its instances, not its errors alone
-    trust = trusting.assess(
+    trust = assess(
         run, explanations.scores, targets=tested, target_set=choice.split, method=method, progress=progress
     )
     accuracy = measure(run, audit)
@@ -114,6 +109,7 @@ def gather(
     data = {
         "kind": gallery.kind(),
         "features": gallery.feature_names(),
+        "all_features": gallery.all_features(),
         "issues": [_audited(audit, gallery, row, factor) for row in shown_issues],
         "memorized": [_audited(audit, gallery, row, factor) for row in shown_memorized],
         "explanations": explanations.items,
@@ -126,8 +122,8 @@ def gather(
     data |= {"instances": gallery.records, "sheets": gallery.album.sheets()}
     return Content(
         name=run_name(run),
-        facts=_facts(run),
-        summary=_summary(run, accuracy, audit, explanations, trust),
+        facts=facts_of(run),
+        summary=summary_of(run, accuracy, audit, explanations, trust),
         trust=trust,
         accuracy=accuracy,
         explanations=explanations,
@@ -145,21 +141,17 @@ def gather(
         group_unit=group_unit,
         group_factor=group_factor,
         kind=gallery.kind(),
-        method=_method(run, explanations, audit),
+        method=method_of(run, explanations, audit),
         data=data,
     )
 
 
 def _short(unit: str) -> str:
     """A unit for behind a number; of a long one only its power of ten, the rest stands in the text."""
+    power = f"\u00a0\u00d7\u00a0{unit.split(' ')[0]}" if unit.startswith("10") else ""
     if len(unit) <= 12:
-        return f"\u00a0{unit}"
-    return f"\u00a0{unit.split(' ')[0]}" if unit.startswith("×") else ""
-
-
-def run_name(run: Run) -> str:
-    """The name of the run's directory."""
-    return "run in memory" if run.directory is None else run.directory.path.resolve().name
+        return f"{power}\u00a0{unit.split(' ')[-1]}" if power else f"\u00a0{unit}"
+    return power if power.strip() else ""
 
 
 def _audited(audit: Audit, gallery: Gallery, row: int, factor: float) -> dict[str, Any]:
@@ -170,104 +162,3 @@ def _audited(audit: Audit, gallery: Gallery, row: int, factor: float) -> dict[st
             record[name] = number(audit.table[name][row].as_py())
     influence_on_dev = record["influence_on_dev"]
     return record | {"dev": None if influence_on_dev is None else number(influence_on_dev * factor)}
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    source = run.config.get("source")
-    where = source.get("path") or source.get("name") or "" if isinstance(source, dict) else source
-    sizes = ", ".join(f"{count(len(data))} {name}" for name, data in run.splits.items())
-    facts = [
-        ("Data", str(where) if where else "given from Python"),
-        ("Instances", sizes),
-        ("Model", _model(run)),
-    ]
-    if isinstance(run.task, Classification):
-        facts.append(("Task", f"classification, {count(len(run.task.classes))} classes"))
-    else:
-        facts.append(("Task", "regression"))
-    if run.train.groups is not None:
-        facts.append(
-            ("Groups", f"{count(len(set(run.train.groups.tolist())))}; members of a group share one mask")
-        )
-    return [*facts, ("Report made", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))]
-
-
-def _model(run: Run) -> str:
-    spec = run.config.get("model_spec")
-    name = spec.get("name") if isinstance(spec, dict) else None
-    parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    kind = type(run.model).__name__ + (f" ({name})" if name and name != "auto" else "")
-    return f"{kind}, {count(parameters)} parameters"
-
-
-def _summary(
-    run: Run, accuracy: Accuracy, audit: Audit, explanations: Explanations, trust: Trust
-) -> list[str]:
-    sentences = []
-    best = accuracy.of("test") or accuracy.of("dev")
-    if best is None:
-        sentences.append(
-            "There are no test or dev instances, so how well the model predicts unseen data is not known."
-        )
-    elif isinstance(run.task, Classification):
-        sentences.append(f"Accuracy {percent(best.main)} on {best.name} ({count(best.instances)} instances).")
-    else:
-        sentences.append(
-            f"Typical error (RMSE) {significant(best.main)} on {best.name} ({count(best.instances)} instances), "
-            f"R² {significant(best.second)}."
-        )
-    what, n = "value" if not isinstance(run.task, Classification) else "label", len(audit.issues)
-    share = f"{count(n)} of {count(len(run.train))} training {what}s ({percent(n / len(run.train))})"
-    sentences.append(
-        f"{share} {'is' if n == 1 else 'are'} suspected to be wrong."
-        if n
-        else f"No training {what} is suspected to be wrong."
-    )
-    counts = audit.counts()
-    if isinstance(run.task, Classification):
-        memorized = counts["memorized"]
-        sentences.append(
-            f"{count(memorized) if memorized else 'No'} other{'' if memorized == 1 else 's'} {'is' if memorized == 1 else 'are'} known only by heart."
-        )
-    if explanations.choice.kind == "errors":
-        wrong, among = explanations.choice.found, explanations.choice.among
-        sentences.append(
-            f"{count(wrong)} of {count(among)} {explanations.choice.split} predictions "
-            f"{'is' if wrong == 1 else 'are'} wrong; {count(len(explanations.choice))} explained below."
-        )
-    return [*sentences, trusting.summary(trust)]
-
-
-def _method(run: Run, explanations: Explanations, audit: Audit) -> list[tuple[str, str]]:
-    layers = "; ".join(
-        f"{name}: {layer.units} units, keep rate {layer.keep:g}" for name, layer in run.layers.items()
-    )
-    box = [
-        ("Influence scores", f"{explanations.method or '–'}, on {run.loss.name}, in {run.loss.unit}"),
-        ("Influence on dev", audit.method or "not computed: no dev split"),
-        ("Masked layers", layers),
-    ]
-    options = run.config.get("options")
-    if isinstance(options, dict):
-        shown = ("epochs", "batch_size", "learning_rate", "optimizer", "seed")
-        box.append(
-            (
-                "Training",
-                ", ".join(f"{name.replace('_', ' ')} {options[name]}" for name in shown if name in options),
-            )
-        )
-    spec = run.config.get("model_spec")
-    if isinstance(spec, dict) and "seed" in spec:
-        box.append(("Mask seed", str(spec["seed"])))
-    box.append(("Run fingerprint", run.fingerprint()))
-    box.append(
-        ("Versions", f"whence {_version()}, torch {torch.__version__}, Python {platform.python_version()}")
-    )
-    return box
-
-
-def _version() -> str:
-    try:
-        return metadata.version("whence")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

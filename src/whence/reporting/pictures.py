@@ -1,4 +1,4 @@
-"""Pictures of a report: only those shown, shrunk to thumbnails and packed into a few sheets of equal tiles."""
+"""Pictures of a report: only those shown, as thumbnails on a few sheets of equal tiles."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class Album:
         return len(self.pictures) - 1
 
     def sheets(self) -> dict[str, Any] | None:
-        """The sheets as data URIs, and how to find picture k: sheet k // tiles, then row by row of ``columns`` tiles.
+        """The sheets, and how to find picture k: sheet k // tiles, then row by row of ``columns`` tiles.
 
         Returns:
-            tiles (per sheet), columns, width and height (of a tile, pixels), sources (data URIs); None without pictures.
+            tiles (per sheet), columns, width and height (of a tile, pixels), sources (data URIs); None
+            without pictures.
         """
         if not self.pictures:
             return None

@@ -1,7 +1,8 @@
 """From the content of a report to one HTML page that needs nothing else and lets nothing else in.
 
-The page holds user text in two ways only: through Jinja2's autoescape, and in a JSON data block whose characters cannot
-end it. Its Content-Security-Policy allows one script and one style, named by their hashes, and pictures as data URIs.
+The page holds user text in two ways only: through Jinja2's autoescape, and in a JSON data block whose
+characters cannot end it. Its Content-Security-Policy allows one script and one style, named by their hashes,
+and pictures as data URIs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from markupsafe import Markup
 
 from whence.reporting import figures
 from whence.reporting.charts import exposure_chart
+from whence.reporting.findings import findings
 from whence.reporting.gather import Content
 
 __all__ = ["island", "render"]
@@ -39,9 +41,13 @@ def render(content: Content) -> str:
         count=figures.count,
         title_text=figures.plain_title,
     )
-    policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     return environment.from_string(_template("report.html.j2")).render(
         c=content,
+        findings=findings(content.trust),
         policy=policy,
         style=Markup(style),
         script=Markup(script),
@@ -52,7 +58,7 @@ def render(content: Content) -> str:
 
 
 def island(data: Any) -> str:
-    """JSON in ASCII that cannot end the script element it stands in; lone surrogates stay as they are, escaped."""
+    """JSON in ASCII that cannot end the script element it stands in; lone surrogates stay, escaped."""
     written = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&]", lambda found: _ESCAPES[found[0]], written)
 

@@ -45,9 +45,9 @@ def choose_targets(run: Run, targets: Any = "errors", limit: int = 50) -> Choice
     """The predictions to explain.
 
     Args:
-        targets: "errors": wrong predictions of the test split, else of dev, the most confident first; the largest errors
-            for a regression; the least confident predictions where none is wrong. Or a split's name, a ``Dataset``, or
-            (ids, inputs, targets): those of the largest loss first.
+        targets: "errors": wrong predictions of the test split, else of dev, the most confident first; the
+            largest errors of a regression; the least confident where none is wrong. Or a split's name, a
+            ``Dataset``, or (ids, inputs, targets): those of the largest loss first.
         limit: at most so many.
     """
     if not (isinstance(targets, str) and targets == "errors"):
@@ -72,7 +72,7 @@ def choose_targets(run: Run, targets: Any = "errors", limit: int = 50) -> Choice
 
 
 def score_name(run: Run, targets: Dataset, purpose: str) -> str:
-    """What scores of a report are called in the run's directory: other weights or targets have another name."""
+    """What scores of a report are called in the run's directory; other weights or targets, other name."""
     return f"report-{purpose}-{digest(run.fingerprint(), targets.fingerprint())[:8]}"
 
 

@@ -209,7 +209,7 @@
     for (const cell of titles.children) cell.scope = "col";
     top.append(titles);
     const line = (instance, score, className) => {
-      const row = el("tr", className), name = el("th");
+      const row = el("tr", score === null ? "target" : ""), name = el("th");
       name.scope = "row";
       name.append(words("bdi", "", instance.id));
       if (instance.suspected) name.append(" ", el("span", "flag", "\u2691"));
@@ -220,7 +220,7 @@
       return row;
     };
     const rows = el("tbody");
-    rows.append(line(target, null, "target"));
+    rows.append(line(target, null, ""));
     for (const [side, className] of [["helps", "helps"], ["hurts", "hurts"]]) {
       rows.append(...item[side].map(([number, score]) => line(data.instances[number], score, className)));
     }
@@ -232,7 +232,7 @@
   const facts = (item, instance) => {
     const same = item.predicted === instance.label;
     if (data.regression) {
-      return [["Given value", instance.label], ["Predicted", item.predicted], ["Error", signed(item.error), "", "predicted minus given"], ["Loss", significant(item.loss)]];
+      return [["Given value", instance.label], ["Predicted", item.predicted], ["Error", signed(item.error), "", "predicted minus given"], ["Loss on it", significant(item.loss)]];
     }
     return [
       ...(same ? [["Given and predicted", instance.label]] : [["Given label", instance.label], ["Predicted", item.predicted, "hurts"]]),

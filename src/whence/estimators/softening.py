@@ -1,0 +1,48 @@
+"""How far to soften a network's confidence, chosen from the run itself.
+
+In-sample residuals vanish with memorization, and with them every score. The flipped sub-networks show what the error
+would be without memorization, so the temperature T is the one at which the full network's mean 1 − p(y_i | x_i) over
+training instances, with p = softmax(logits / T), equals that of their flipped sub-networks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from whence.data import Classification
+from whence.errors import WhenceError
+from whence.forward import predict
+from whence.run import Run
+
+__all__ = ["matched_temperature"]
+
+_HIGHEST = 64.0
+
+
+def matched_temperature(run: Run) -> float:
+    """T of a classifier, between 1 (nothing to soften) and 64.
+
+    Raises:
+        WhenceError: the run is a regression.
+    """
+    if not isinstance(run.task, Classification):
+        raise WhenceError("softening is defined for classification", where="the run", got=run.task.kind)
+    labels = torch.from_numpy(run.train.targets)
+    wanted = _error(torch.from_numpy(predict(run.model, run.train, "flipped")), labels, 1.0)
+    logits = torch.from_numpy(predict(run.model, run.train))
+    low, high = 1.0, _HIGHEST
+    if _error(logits, labels, low) >= wanted:
+        return low
+    for _ in range(40):
+        middle = float(np.sqrt(low * high))
+        if _error(logits, labels, middle) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _error(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> float:
+    """Mean 1 − p(label) at a temperature."""
+    return float(1 - (logits / temperature).softmax(1).gather(1, labels[:, None]).double().mean())

@@ -1,0 +1,145 @@
+"""What a reader has to know before believing a score: three findings about a run, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from whence.reporting.figures import count, significant
+from whence.reporting.trust import Trust
+
+__all__ = ["Finding", "findings", "verdict"]
+
+Level: TypeAlias = Literal["good", "caution", "poor", "unknown"]
+_METHODS = {
+    "turnover": "turn-over",
+    "first_order": "first-order turn-over",
+    "kernel": "last-layer kernel",
+    "kronecker": "all-layer kernel",
+}
+_SCALE = "Isolation is the share of the gap between own and dev loss that the flipped mask restores"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know before believing a score.
+
+    Attributes:
+        level: how it bears on trust.
+        title: the question it answers.
+        value: the answer in a word or a number.
+        text: the answer in plain words.
+    """
+
+    level: Level
+    title: str
+    value: str
+    text: str
+
+
+def findings(trust: Trust) -> list[Finding]:
+    """The scores shown, published turn-over scores, and isolation."""
+    return [_shown(trust), _floor(trust), _isolation(trust)]
+
+
+def verdict(trust: Trust) -> str:
+    """The comparison with chance in one sentence."""
+    if trust.floor is None:
+        return "Published turn-over scores were not compared with chance."
+    how = "cannot be told from chance" if trust.floor.is_noise else "are more than chance"
+    return f"Published turn-over scores of {_rows(trust)} {how}."
+
+
+def _shown(trust: Trust) -> Finding:
+    title = "Can the influence scores on this page be trusted?"
+    method = _METHODS.get(trust.method, trust.method)
+    if not trust.has_null:
+        return Finding(
+            "caution",
+            title,
+            "as leads",
+            f"They are {method} scores. This method compares gradients, not masks, so no test against "
+            "chance comes with it. To check it: fit again with another seed and see whether the same "
+            "training instances come out on top. Those that return can be believed; the rest are leads. "
+            "Their order means more than their size.",
+        )
+    if trust.floor is None:
+        return Finding("unknown", title, "unknown", "They could not be compared with chance.")
+    if trust.floor.is_noise:
+        return Finding(
+            "poor",
+            title,
+            "no",
+            f"They are {method} scores of {_rows(trust)}, and as a whole they cannot be told from chance "
+            "(see the next box). Do not act on the order of these lists.",
+        )
+    return Finding(
+        "good" if trust.level == "group" else "caution",
+        title,
+        "as leads",
+        f"They are {method} scores of {_rows(trust)}, and more of them are large than chance would explain "
+        "(see the next box). Those far beyond the noise mean something; small ones do not.",
+    )
+
+
+def _floor(trust: Trust) -> Finding:
+    title = f"Are published turn-over scores of {_rows(trust)} more than noise here?"
+    if trust.floor is None:
+        text = "The comparison with masks never trained on could not be made."
+        return Finding("unknown", title, "not measured", text)
+    exact = "" if trust.floor_method == "turnover" else " (in their first-order form)"
+    targets = f"{count(trust.targets)} {trust.target_set} instance{'' if trust.targets == 1 else 's'}"
+    text = (
+        f"{trust.floor.verdict()} Measured{exact} for {count(trust.rows)} {trust.level}s on {targets}, "
+        f"against {count(trust.floor.masks)} masks that no {trust.level} ever had. Their spread is "
+        f"{significant(trust.floor.excess)} times that of pure noise, as a variance (chance: 1)."
+    ).replace(" %", "\u00a0%")
+    if not trust.has_null:
+        text += " The lists on this page are made by another method, named above."
+    if trust.floor.is_noise:
+        return Finding("poor", title, "no", text)
+    return Finding("good", title, "yes", text)
+
+
+def _isolation(trust: Trust) -> Finding:
+    title = "Did the flipped sub-networks really not learn the instance?"
+    losses = (
+        f"Mean loss in {trust.unit}: own mask {significant(trust.own_loss)}, "
+        f"flipped mask {significant(trust.flipped_loss)}"
+    )
+    if trust.dev_loss is None:
+        text = f"{losses}. Isolation compares them with unseen data, and this run has no dev split."
+        return Finding("unknown", title, "isolation unknown", text)
+    losses += f", unseen dev instances {significant(trust.dev_loss)}."
+    if trust.isolation is None:
+        text = f"{losses} Dev loss is not above own loss: there is no gap that could leak."
+        return Finding("unknown", title, "isolation undefined", text)
+    level, meaning = _meaning(trust.isolation)
+    return Finding(level, title, f"isolation {significant(trust.isolation)}", f"{losses} {_SCALE}: {meaning}")
+
+
+def _meaning(isolation: float) -> tuple[Level, str]:
+    if isolation < 0.2:
+        return "poor", (
+            "near 0, the sub-network knows the instance anyway, because it leaked through layers without "
+            "masks. Read out-of-sample numbers as in-sample ones."
+        )
+    if isolation < 0.75:
+        return "caution", (
+            "here only part of it. Some knowledge leaks around the masks, so label errors that the model "
+            "knows by heart can be missed."
+        )
+    if isolation <= 1.25:
+        return "good", (
+            "near 1, the flipped sub-network treats the instance like unseen data. Its predictions can "
+            "stand in for cross-validation."
+        )
+    return "caution", (
+        "above 1, it does worse than on unseen data, because other instances trained its units against "
+        "this one, or because training labels hold more errors than dev labels. Rankings stay useful; its "
+        "probabilities are too pessimistic."
+    )
+
+
+def _rows(trust: Trust) -> str:
+    return "groups" if trust.level == "group" else "single instances"

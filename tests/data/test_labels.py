@@ -1,0 +1,116 @@
+"""What a label column means: classes or a number, taken from the training split."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from whence import WhenceError
+from whence.data import Classification, Regression, load
+from whence.data.columns import Place
+from whence.data.labels import labels_of, targets_of
+
+PLACE = Place("a.csv, column 'y'", lambda row: f"row {row + 1}")
+
+
+def task_of(values, task="auto", train=None, kind=None):
+    array = pa.array(values, kind)
+    array = array.cast(pa.large_string()) if array.type == pa.string() else array
+    labels = labels_of(pa.chunked_array([array]), PLACE)
+    return targets_of(labels, np.ones(len(values), bool) if train is None else np.array(train), task)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (["b", "a", "b"], ("a", "b")),
+        (["10", "9", "10", "9"], ("9", "10")),
+        (["1.0", "0", "1"], ("0", "1")),
+        (["01", "2", "01"], ("01", "2")),
+        (["NA", "EU", "NA"], ("EU", "NA")),
+        (["True", "False"], ("False", "True")),
+        ([True, False, True], ("false", "true")),
+        ([3, -1, 3, -1], ("-1", "3")),
+        ([1.0, 0.0], ("0", "1")),
+        ([2**64 - 1, 0], ("0", str(2**64 - 1))),
+        (list(range(20)) * 2, tuple(map(str, range(20)))),
+        (list(range(50)) * 50, tuple(map(str, range(50)))),
+    ],
+)
+def test_words_and_few_integers_are_classes(values, classes):
+    task, targets = task_of(values)
+    assert task == Classification(classes)
+    assert targets.dtype == np.int64
+    shown = [str(value).lower() for value in values]
+    if classes != ("0", "1"):
+        assert [name.lower() for name in task.show(targets)] == shown
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.5, 1.5, 1.0], ["0.5", "1"], list(range(21)) * 2, [1, 2, 3, 3, 4], ["1e3", "2.5"]],
+)
+def test_other_numbers_are_regression(values):
+    task, targets = task_of(values)
+    numbers = np.array(values, float)
+    assert task == Regression(numbers.mean(), numbers.std())
+    assert targets.dtype == np.float32
+    np.testing.assert_allclose(targets * task.scale + task.mean, numbers, rtol=1e-6)
+
+
+def test_the_task_can_be_said():
+    assert task_of([1.5, 2.5, 1.5], "classification")[0] == Classification(("1.5", "2.5"))
+    assert task_of([0, 1, 1], "regression")[0].kind == "regression"
+    assert task_of(list(range(100)), "classification")[0].outputs == 100
+
+
+def test_mean_scale_and_classes_come_from_the_training_split():
+    train = [True, True, False]
+    task, targets = task_of([1.0, 4.0, 10.5], train=train)
+    assert (task.mean, task.scale) == (2.5, 1.5)
+    np.testing.assert_allclose(targets, [-1, 1, 16 / 3], rtol=1e-6)
+    with pytest.raises(WhenceError, match="unknown label in a.csv, column 'y', row 3: got 'c', expected a label of "
+                                          "the training split: a, b. Mend the label"):  # fmt: skip
+        task_of(["a", "b", "c"], train=train)
+
+
+BAD = [
+    (["a", "a"], "auto", None, "only one class in the training split in a.csv, column 'y': got 'a', expected at least two"),
+    ([7, 7, 7], "auto", None, "only one class.*got '7'"),
+    ([0.5, 0.5], "auto", None, "constant in the training split in a.csv, column 'y': got 0.5 in every row"),
+    ([0.1] * 10, "regression", None, "constant in the training split"),
+    (["a", "b"], "regression", None, "a label that is not a number in .*row 1: got 'a', expected numbers for --task regression"),
+    ([1e308, -1e308, 1e308, 1.5], "auto", None, "too large to standardize"),
+    (["a", "", "b"], "auto", None, "a missing value in a.csv, column 'y', row 2"),
+    (["a", None], "auto", None, "a missing value in .*row 2"),
+    ([True, None], "auto", None, "a missing (value|or infinite label) in .*row 2"),
+    ([1, None, 2], "auto", pa.int64(), "a missing or infinite label in a.csv, column 'y', row 2: got None"),
+    ([1.0, float("nan")], "auto", None, "a missing or infinite label in .*row 2: got nan"),
+    ([1.0, float("inf")], "auto", None, "row 2: got inf"),
+    (["1", "0", "NA"], "auto", None, "a missing or infinite label in .*row 3: got 'NA', expected a number, as in other rows"),
+    (["", ""], "auto", None, "a missing or infinite label in .*row 1: got ''"),
+    ([[1], [2]], "auto", None, r"not a label in a.csv, column 'y': got list<item: int64>"),
+    ([datetime.date(2024, 5, 6)] * 2, "auto", None, "not a label"),
+]
+
+
+@pytest.mark.parametrize(("values", "task", "kind", "message"), BAD)
+def test_bad_labels(values, task, kind, message):
+    with pytest.raises(WhenceError, match=message):
+        task_of(values, task, kind=kind)
+
+
+def test_a_rare_label_that_a_drawn_split_keeps_from_training_says_so(write):
+    path = write("a.csv", "label,text\n" + "".join(f"{'rare' if row == 8 else row % 2},t\n" for row in range(9)))
+    seeds = []
+    for seed in range(30):
+        try:
+            load(path, label="label", text="text", seed=seed)
+        except WhenceError as error:
+            if "unknown label" in str(error):
+                assert "The splits were drawn at random and this label is rare" in str(error)
+                seeds.append(seed)
+    assert 0 < len(seeds) < 20

@@ -1,0 +1,96 @@
+"""Audits find planted label errors, suggest the right label and say what kind each instance is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import whence
+from tests.toys import blobs, network, trained
+from whence.auditing import KINDS, _outlier_posterior
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    data = blobs(400, spread=2.5)
+    wrong = np.zeros(400, bool)
+    wrong[::16] = True
+    noisy = replace(data, targets=np.where(wrong, (data.targets + 1) % 3, data.targets))
+    run = whence.fit(network(6, 128, 3), noisy, dev=blobs(80, seed=1, start=1000, spread=2.5), epochs=30, learning_rate=5e-3, device="cpu",
+                     out=tmp_path_factory.mktemp("audit") / "run")  # fmt: skip
+    return run, data, wrong, whence.audit(run)
+
+
+def test_planted_errors_are_found(planted):
+    run, clean, wrong, audit = planted
+    assert roc_auc_score(wrong, audit.column("p_wrong")) > 0.95
+    found = audit.issues
+    assert wrong[found].mean() > 0.7
+    suggested = audit.column("suggested_label")
+    right = [suggested[row] == clean.task.classes[clean.targets[row]] for row in found if wrong[row]]
+    assert np.mean(right) > 0.9
+    assert (np.diff(audit.column("p_wrong")[found]) <= 0).all()
+
+
+def test_wrong_labels_harm_dev(planted):
+    _, _, wrong, audit = planted
+    influence = audit.column("influence_on_dev")
+    assert audit.method == "kernel"
+    assert influence[wrong].mean() < 0 < influence[~wrong].mean()
+    assert roc_auc_score(wrong, -influence) > 0.8
+
+
+def test_the_table_is_the_contract(planted):
+    run, _, _, audit = planted
+    table = pq.read_table(run.directory.path / "audit.parquet")
+    assert table.equals(audit.table)
+    assert table.column_names[:8] == ["id", "name", "given_label", "suggested_label", "p_wrong", "memorization", "influence_on_dev", "kind"]
+    assert table["id"].to_pylist() == run.train.ids.tolist()
+    assert set(table["kind"].to_pylist()) <= set(KINDS)
+    assert sum(audit.counts().values()) == 400
+    p = audit.column("p_wrong")
+    assert (p >= 0).all()
+    assert (p <= 1).all()
+    issue = audit.column("kind") == "label_issue"
+    assert (audit.column("given_label")[issue] != audit.column("suggested_label")[issue]).all()
+
+
+def test_without_dev_and_with_groups():
+    alone = whence.fit(network(6, 32, 3), blobs(60), epochs=2, device="cpu")
+    audit = whence.audit(alone)
+    assert audit.method is None
+    assert np.isnan(audit.column("influence_on_dev")).all()
+    grouped = whence.audit(trained(groups=5, epochs=2))
+    influence = grouped.column("influence_on_dev")
+    assert grouped.method == "turnover"
+    assert len(np.unique(influence)) == 5
+    assert influence[0] == influence[5]
+
+
+def test_regression_outliers():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 6)).astype(np.float32)
+    y = x @ generator.normal(size=6).astype(np.float32) + 0.1 * generator.normal(size=300).astype(np.float32)
+    wrong = np.zeros(300, bool)
+    wrong[:12] = True
+    y[wrong] += np.where(generator.random(12) < 0.5, -1, 1) * 6
+    y = ((y - y.mean()) / y.std()).astype(np.float32)
+    run = whence.fit(network(6, 256, 1), (np.arange(300), x, y), epochs=60, learning_rate=5e-3, device="cpu")
+    audit = whence.audit(run)
+    assert roc_auc_score(wrong, audit.column("p_wrong")) > 0.95
+
+
+def test_outlier_posterior():
+    generator = np.random.default_rng(0)
+    clean = generator.normal(size=2000)
+    assert (_outlier_posterior(clean) > 0.5).mean() < 0.01
+    mixed = np.r_[clean, 15 * generator.normal(size=100)]
+    posterior = _outlier_posterior(mixed)
+    assert (posterior[2000:] > 0.5).mean() > 0.6
+    assert (posterior[:2000] > 0.5).mean() < 0.01
+    np.testing.assert_allclose(_outlier_posterior(mixed * 1000), posterior, atol=1e-6)
+    assert np.isfinite(_outlier_posterior(np.zeros(5))).all()

@@ -1,0 +1,211 @@
+"""Scores stream, resume, refuse what is not theirs, and know their noise."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import whence
+from tests.toys import blobs, network, trained
+from whence import WhenceError, load_scores
+from whence.scores import Labels, compute
+
+
+def scores_of(matrix, path=None, block_rows=None, null=None, **options):
+    matrix = np.asarray(matrix, np.float32)
+    rows = Labels(np.arange(len(matrix)) * 10, [f"r{i}" for i in range(len(matrix))])
+    columns = Labels(np.arange(matrix.shape[1]) + 1000, [f"t{i}" for i in range(matrix.shape[1])])
+    info = {"method": "turnover", "quantity": "loss", "unit": "nats", "level": "instance", "run": "f00"}
+    return compute(lambda a, b: matrix[a:b], rows, columns, info, path=path, block_rows=block_rows, null=lambda: null, **options)
+
+
+def random_matrix(n, m, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, m)).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), m=st.integers(1, 6), block=st.integers(1, 50), k=st.integers(1, 50), harmful=st.booleans(),
+       summary_k=st.sampled_from([1, 3, 100]))  # fmt: skip
+def test_top_equals_a_full_sort(n, m, block, k, harmful, summary_k):
+    matrix = random_matrix(n, m)
+    top = scores_of(matrix, block_rows=block, summary_k=summary_k).top(k, harmful=harmful)
+    order = np.argsort(matrix if harmful else -matrix, axis=0, kind="stable")[: min(k, n)].T
+    assert np.array_equal(top.rows, order)
+    assert np.array_equal(top.values, np.take_along_axis(matrix.T, order, 1))
+    assert np.array_equal(top.ids, order * 10)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_matrix_and_its_parts(tmp_path, on_disk):
+    matrix = random_matrix(53, 7)
+    scores = scores_of(matrix, tmp_path / "s" if on_disk else None, block_rows=10)
+    if on_disk:
+        scores = load_scores(tmp_path / "s")
+    assert scores.shape == (53, 7)
+    assert np.array_equal(np.asarray(scores), matrix)
+    assert np.array_equal(scores.for_target(3), matrix[:, 3])
+    np.testing.assert_allclose(scores.mean_over_targets(), matrix.mean(1), rtol=1e-5, atol=1e-7)
+    groups = np.arange(53) % 4
+    by_group = scores.for_groups(groups)
+    np.testing.assert_allclose(by_group, [matrix[groups == g].sum(0) for g in range(4)], rtol=1e-5, atol=1e-5)
+    assert by_group.ids.tolist() == [0, 1, 2, 3]
+    named = scores.for_groups(np.array(["b", "a"])[np.arange(53) % 2])
+    assert named.rows.names == ["b", "a"]
+    assert named.info["level"] == "group"
+    assert "53 instances × 7 targets" in repr(scores)
+
+
+def test_parquet(tmp_path):
+    matrix = random_matrix(20, 3)
+    scores = scores_of(matrix, block_rows=6)
+    table = pq.read_table(scores.to_parquet(tmp_path / "all.parquet"))
+    assert table.num_rows == 60
+    for entry in table.to_pylist():
+        row, column = int(entry["name"][1:]), int(entry["target_name"][1:])
+        assert (entry["id"], entry["target"]) == (row * 10, column + 1000)
+        assert entry["score"] == matrix[row, column]
+    top = pq.read_table(scores.to_parquet(tmp_path / "top.parquet", k=2)).to_pylist()
+    assert len(top) == 12
+    assert [e["score"] for e in top[:4]] == sorted([e["score"] for e in top[:4]], reverse=True)
+    small = scores_of(random_matrix(3, 1)).to_parquet(tmp_path / "small.parquet", k=3)
+    assert pq.read_table(small).num_rows == 3
+
+
+def test_interrupted_scores_resume(tmp_path):
+    matrix, asked = random_matrix(40, 5), []
+
+    def block(fail_at):
+        def give(start, stop):
+            if start >= fail_at:
+                raise KeyboardInterrupt
+            asked.append(start)
+            return matrix[start:stop]
+
+        return give
+
+    rows, columns = Labels(np.arange(40), ["x"] * 40), Labels(np.arange(5), ["t"] * 5)
+    with pytest.raises(KeyboardInterrupt):
+        compute(block(30), rows, columns, {"method": "m"}, path=tmp_path / "s", block_rows=10)
+    with pytest.raises(WhenceError, match="unfinished scores in .*: got 1 blocks missing.*whence influence"):
+        load_scores(tmp_path / "s")
+    compute(block(99), rows, columns, {"method": "m"}, path=tmp_path / "s", block_rows=10)
+    assert asked == [0, 10, 20, 30]
+    assert np.array_equal(load_scores(tmp_path / "s"), matrix)
+    with pytest.raises(WhenceError, match="scores of another run, data or setting"):
+        compute(block(99), rows, columns, {"method": "other"}, path=tmp_path / "s", block_rows=10)
+
+
+def test_without_the_matrix(tmp_path):
+    matrix = random_matrix(300, 4)
+    scores = scores_of(matrix, tmp_path / "s", block_rows=100, keep_matrix=False, summary_k=5)
+    assert not list((tmp_path / "s").glob("block-*.npy"))
+    assert np.array_equal(scores.top(5).values, -np.sort(-matrix, axis=0)[:5].T)
+    np.testing.assert_allclose(scores.mean_over_targets(), matrix.mean(1), rtol=1e-4, atol=1e-6)
+    with pytest.raises(WhenceError, match="matrix of scores was not kept.*keep_matrix=True"):
+        scores.top(6)
+
+
+def test_top_does_not_hold_the_matrix(tmp_path):
+    """40,000 × 200 scores are 32 MB; ranking them from 1,000-row blocks takes a fraction of that."""
+    rows, columns = Labels(np.arange(40_000), [""] * 40_000), Labels(np.arange(200), [""] * 200)
+    generator = np.random.default_rng(0)
+    tracemalloc.start()
+    scores = compute(lambda a, b: generator.normal(size=(b - a, 200)).astype(np.float32), rows, columns, {"method": "m"},
+                     path=tmp_path / "s", block_rows=1000, summary_k=10)  # fmt: skip
+    scores.top(10)
+    scores.mean_over_targets()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
+
+
+def test_damaged_files_are_refused(tmp_path):
+    matrix = random_matrix(20, 3)
+    for name, content, message in [
+        ("scores.json", b"{", "damaged file.*expected JSON"),
+        ("scores.json", b"[1]", "expected a JSON object"),
+        ("scores.json", json.dumps({"format": 9}).encode(), "scores of another format"),
+        ("rows.parquet", b"nothing", "damaged file.*expected Parquet"),
+        ("block-00000.npy", b"\x93NUMPY", "damaged file.*expected a block of scores"),
+        ("block-00001.safetensors", b"\xff" * 64, "damaged file.*expected safetensors"),
+        ("null.npy", b"x", "damaged file.*null scores"),
+    ]:
+        folder = tmp_path / f"{name}{len(content)}"
+        scores_of(matrix, folder, block_rows=10, null=matrix[:4])
+        (folder / name).write_bytes(content)
+        with pytest.raises(WhenceError, match=message):
+            loaded = load_scores(folder)
+            np.asarray(loaded)
+            loaded.top(3)
+    objects = np.array([{"a": 1}] * 30, dtype=object).reshape(10, 3)
+    np.save(folder / "block-00000.npy", objects, allow_pickle=True)
+    (folder / "null.npy").unlink()
+    with pytest.raises(WhenceError, match="damaged file"):
+        np.asarray(load_scores(folder))
+    with pytest.raises(WhenceError, match="no scores in this directory"):
+        load_scores(tmp_path / "nowhere")
+
+
+def test_bad_questions():
+    scores = scores_of(random_matrix(5, 2))
+    with pytest.raises(WhenceError, match="k = 0"):
+        scores.top(0)
+    with pytest.raises(WhenceError, match="not one group per row.*got 2, expected 5"):
+        scores.for_groups([1, 2])
+    with pytest.raises(WhenceError, match="no null distribution.*compare two runs"):
+        scores.noise_floor()
+    with pytest.raises(WhenceError, match="not finite in rows 0 to 1"):
+        scores_of([[1.0, 2.0], [np.nan, 1.0]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_called_noise(seed):
+    """Scores drawn as the null are called chance; scores with a signal are not."""
+    generator = np.random.default_rng(seed)
+    null = generator.normal(size=(512, 20)) * 3
+    noise = scores_of(generator.normal(size=(1000, 20)) * 3, null=null.astype(np.float32))
+    floor = noise.noise_floor()
+    assert floor.is_noise
+    assert abs(floor.significant - 0.05) < 0.01
+    assert "Not distinguishable from chance" in floor.verdict()
+    np.testing.assert_allclose(floor.standard_deviation, 3, rtol=0.15)
+    signal = scores_of(generator.normal(size=(1000, 20)) * 4, null=null.astype(np.float32)).noise_floor()
+    assert not signal.is_noise
+    assert "More than chance" in signal.verdict()
+
+
+def test_noise_of_trained_runs():
+    """Many instances on few units are noise; two groups on as many units are not."""
+    crowd = whence.influence(trained(n=600, epochs=5), "test", method="turnover").noise_floor()
+    assert crowd.is_noise
+    few = trained(n=120, epochs=20, groups=2, widths=(6, 256, 3))
+    scores = whence.influence(few, "test", method="turnover")
+    assert scores.noise_floor().excess > 2
+
+
+def test_stale_scores_are_refused(tmp_path):
+    run = trained(out=tmp_path / "run", epochs=2)
+    whence.influence(run, "test", method="turnover")
+    again = whence.influence(run, "test", method="turnover")
+    assert np.array_equal(again, load_scores(tmp_path / "run" / "scores" / "turnover-test"))
+    import torch
+
+    with torch.no_grad():
+        run.model[0].weight += 1e-3
+    with pytest.raises(WhenceError, match="scores of another run, data or setting.*delete the directory"):
+        whence.influence(run, "test", method="turnover")
+    for name in ("../outside", "", "a/b", ".."):
+        with pytest.raises(WhenceError, match="not a name for scores"):
+            whence.influence(run, "test", name=name)
+    other = whence.open_run(tmp_path / "run", model=network(6, 32, 3), train=blobs(120), dev=blobs(40, seed=1, start=1000),
+                            test=blobs(30, seed=3, start=2000))  # fmt: skip
+    with pytest.raises(WhenceError, match="scores of another run, data or setting"):
+        whence.influence(other, "test", method="turnover")
+
+

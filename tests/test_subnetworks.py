@@ -1,0 +1,95 @@
+"""Out-of-sample predictions, memorization and sub-network averages against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import whence
+from tests.toys import blobs, network, trained
+from whence import WhenceError
+from whence.subnetworks import exposure, losses, probabilities, subnetwork_average
+
+
+@pytest.fixture(scope="module")
+def run():
+    return trained(epochs=30, n=150, widths=(6, 64, 3))
+
+
+def plain(run, context, data=None):
+    data = data or run.train
+    rows = []
+    with torch.no_grad():
+        for i in range(len(data)):
+            batch = data.batch(np.array([i]))
+            with context(int(data.mask_ids[i])):
+                rows.append(run.model.eval()(batch.inputs).softmax(1)[0])
+    return torch.stack(rows).numpy()
+
+
+def test_out_of_sample_is_the_flipped_prediction(run):
+    expected = plain(run, whence.flipped)
+    np.testing.assert_allclose(whence.out_of_sample(run), expected, atol=1e-6)
+    own = plain(run, whence.own)
+    rows = np.arange(len(run.train))
+    labels = run.train.targets
+    np.testing.assert_allclose(whence.memorization(run), own[rows, labels] - expected[rows, labels], atol=1e-6)
+    np.testing.assert_allclose(losses(run, "flipped"), -np.log(expected[rows, labels]), rtol=1e-4, atol=1e-5)
+
+
+def test_subnetwork_average(run):
+    expected = np.mean([plain(run, lambda _, s=s: whence.random((3 << 20) + s)) for s in range(4)], axis=0)
+    np.testing.assert_allclose(subnetwork_average(run, count=4, seed=3), expected, atol=1e-6)
+    assert not np.allclose(subnetwork_average(run, count=4, seed=4), expected, atol=1e-4)
+    with pytest.raises(WhenceError, match="no sub-networks to average"):
+        subnetwork_average(run, count=0)
+
+
+def test_full_and_bad_masks(run):
+    np.testing.assert_allclose(probabilities(run), plain(run, lambda _: whence.full()), atol=1e-6)
+    with pytest.raises(WhenceError, match="unknown mask: got 'half'"):
+        probabilities(run, mask="half")
+
+
+def test_memorized_instances_have_the_highest_memorization():
+    """Ten random relabelings, trained to be known by heart: own units know them, flipped units do not."""
+    data = blobs(150)
+    wrong = np.arange(0, 150, 15)
+    targets = data.targets.copy()
+    targets[wrong] = (targets[wrong] + 1) % 3
+    from dataclasses import replace
+
+    noisy = replace(data, targets=targets)
+    run = whence.fit(network(6, 512, 3), noisy, epochs=80, learning_rate=1e-2, device="cpu")
+    memory = whence.memorization(run)
+    assert memory[wrong].mean() > 0.5
+    assert memory[wrong].mean() > np.delete(memory, wrong).mean() + 0.3
+    assert (-1 <= memory).all()
+    assert (memory <= 1).all()
+
+
+def test_exposure_tells_leaks_from_isolation(run):
+    isolated = exposure(run)
+    assert isolated["own_loss"] < isolated["dev_loss"]
+    assert isolated["isolation"] > 0.5
+    # Masks on a layer that the trained part bypasses: the flipped network has learned everything too.
+    torch.manual_seed(0)
+
+    class Leaky(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main = torch.nn.Sequential(torch.nn.Linear(6, 256), torch.nn.ReLU(), torch.nn.Linear(256, 3))
+            self.drop = torch.nn.Dropout()
+
+        def forward(self, x):
+            return self.main(x) + 1e-4 * self.drop(x[:, :3])
+
+    leaky = whence.fit(whence.attach(Leaky()), blobs(60), dev=blobs(60, seed=1, start=1000), epochs=100, learning_rate=1e-2, device="cpu")
+    assert abs(exposure(leaky)["isolation"]) < 0.1
+
+
+def test_groups_share_predictions_of_their_mask():
+    run = trained(groups=4, epochs=3)
+    np.testing.assert_allclose(whence.out_of_sample(run), plain(run, whence.flipped), atol=1e-6)
+    assert len({tuple(run.layers["1"].bits(np.array([g]))[0]) for g in run.train.mask_ids}) == 4
