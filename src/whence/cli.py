@@ -6,78 +6,69 @@ import json
 import math
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import click
-import typer
 
 from whence.errors import WhenceError
 from whence.options import TrainingOptions
 
-__all__ = ["app", "main"]
+__all__ = ["commands", "main"]
 
-app = typer.Typer(
-    name="whence",
-    help="Which training examples made the model predict this, which help or hurt it, and which labels should not be trusted.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
-
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="a directory made by `whence fit`")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object in place of text")]
-_DATA = "csv, tsv(.gz), jsonl, parquet or npz file, or digits, diabetes"
+_DATA = "DATA: a csv, tsv(.gz), jsonl, parquet or npz file, or the built-in digits or diabetes."
+_METHODS = "auto, turnover, first_order or kernel"
 
 
-def _training(name: str) -> Any:
-    option = TrainingOptions.__dataclass_fields__[name]
-    return typer.Option(f"--{name.replace('_', '-')}", help=option.metadata["help"], rich_help_panel="Training")
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="whence")
+def commands() -> None:
+    """Which training examples made the model predict this, which help or hurt it, which labels should not be trusted."""
 
 
-@app.command()
-def fit(
-    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA)],
-    out: Annotated[str, typer.Option(help="the run directory to make, resume or reopen")],
-    label: Annotated[str | None, typer.Option(help="column to predict (not needed for npz and built-in sets)")] = None,
-    text: Annotated[str | None, typer.Option(help="column of text")] = None,
-    features: Annotated[str | None, typer.Option(help="columns of numbers, separated by commas, globs allowed")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="column of ids; by default a column named id, else row numbers")] = None,
-    group: Annotated[str | None, typer.Option(help="column of sources; all members of a group share one mask")] = None,
-    split: Annotated[str | None, typer.Option(help='column of train, dev, test; "none" to divide the rows anew')] = None,
-    task: Annotated[str, typer.Option(help="auto, classification or regression")] = "auto",
-    limit: Annotated[int | None, typer.Option(help="use at most this many instances of each split")] = None,
-    split_seed: Annotated[int, typer.Option(help="of the division into splits and of --limit")] = 0,
-    model: Annotated[str, typer.Option(help="mlp:512,512, conv:16,32,256, ngrams:256 or auto")] = "auto",
-    masked: Annotated[str, typer.Option(help="hidden layers with turn-over dropout: last, all, or a glob of module names")] = "last",
-    keep: Annotated[float, typer.Option(help="share of units that each instance keeps")] = 0.5,
-    scheme: Annotated[str, typer.Option(help="independent, or balanced (exactly half of the units)")] = "independent",
-    epochs: Annotated[int, _training("epochs")] = 20,
-    batch_size: Annotated[int, _training("batch_size")] = 64,
-    learning_rate: Annotated[float, _training("learning_rate")] = 1e-3,
-    optimizer: Annotated[str, _training("optimizer")] = "adamw",
-    weight_decay: Annotated[float, _training("weight_decay")] = 1e-2,
-    schedule: Annotated[str, _training("schedule")] = "linear",
-    warmup: Annotated[float, _training("warmup")] = 0.0,
-    accumulate: Annotated[int, _training("accumulate")] = 1,
-    patience: Annotated[int | None, _training("patience")] = None,
-    autocast: Annotated[str, _training("autocast")] = "off",
-    device: Annotated[str, _training("device")] = "auto",
-    workers: Annotated[int, _training("workers")] = 0,
-    seed: Annotated[int, typer.Option(help="of masks, weights and the order of instances", rich_help_panel="Training")] = 0,
-    as_json: Json = False,
-) -> None:
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of text.")
+run_argument = click.argument("run", metavar="RUN")
+
+
+def training_options(command: Any) -> Any:
+    """The fields of ``TrainingOptions`` as options, except the seed, which has further uses."""
+    for option in reversed(fields(TrainingOptions)):
+        if option.name not in ("seed", "exposure_limit"):
+            kind: Any = int if option.default is None else type(option.default)
+            command = click.option(f"--{option.name.replace('_', '-')}", option.name, type=kind, default=option.default,
+                                   show_default=option.default is not None, help=option.metadata["help"].capitalize() + ".")(command)  # fmt: skip
+    return command
+
+
+@commands.command(epilog=_DATA)
+@click.argument("data", metavar="DATA")
+@click.option("--out", required=True, help="The run directory to make, resume or reopen.")
+@click.option("--label", help="Column to predict (not needed for npz and built-in sets).")
+@click.option("--text", help="Column of text.")
+@click.option("--features", help="Columns of numbers, separated by commas, globs allowed.")
+@click.option("--id", "id", help="Column of ids; by default a column named id, else row numbers.")
+@click.option("--group", help="Column of sources; all members of a group share one mask.")
+@click.option("--split", help='Column of train, dev, test; "none" to divide the rows anew.')
+@click.option("--task", default="auto", show_default=True, help="auto, classification or regression.")
+@click.option("--limit", type=int, help="Use at most this many instances of each split.")
+@click.option("--split-seed", default=0, show_default=True, help="Of the division into splits and of --limit.")
+@click.option("--model", default="auto", show_default=True, help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.")
+@click.option("--masked", default="last", show_default=True, help="Hidden layers with turn-over dropout: last, all, or a glob of module names.")
+@click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps.")
+@click.option("--scheme", default="independent", show_default=True, help="independent, or balanced (exactly half of the units).")
+@click.option("--seed", default=0, show_default=True, help="Of masks, weights and the order of instances.")
+@training_options
+@as_json
+def fit(data: str, out: str, model: str, masked: str, keep: float, scheme: Any, seed: int, split_seed: int, as_json: bool, **given: Any) -> None:
     """Train a model in which every training instance has its own mask."""
     from whence.data.loading import Source
     from whence.models import prepare
     from whence.training import fit as train
 
-    source = Source(data, label=label, text=text, features=features, id=id, group=group, split=split, task=task,
-                    limit=limit, seed=split_seed)  # fmt: skip
-    options = TrainingOptions(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,  # type: ignore[arg-type]
-        weight_decay=weight_decay, schedule=schedule, warmup=warmup, accumulate=accumulate, patience=patience,  # type: ignore[arg-type]
-        seed=seed, device=device, autocast=autocast, workers=workers,  # type: ignore[arg-type]
-    )  # fmt: skip
-    module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)  # type: ignore[arg-type]
+    options = TrainingOptions(seed=seed, **{name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given})
+    source = Source(data, seed=split_seed, **given)
+    module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)
     run = train(module, dataset, out=out, progress=_terminal(), source=source, **options.to_json())
     last = run.config.get("results") or {}
     sizes = {name: len(part) for name, part in run.splits.items()}
@@ -93,17 +84,17 @@ def fit(
     _print(as_json, record, lines)
 
 
-@app.command()
-def influence(
-    run: RunPath,
-    targets: Annotated[str, typer.Option(help="a split, errors (wrong predictions), or a file of new instances like the data")] = "errors",
-    method: Annotated[str, typer.Option(help="auto, turnover, first_order or kernel")] = "auto",
-    quantity: Annotated[str, typer.Option(help="loss, accuracy, probability, margin; absolute_error for regression")] = "loss",
-    top: Annotated[int, typer.Option(help="helpful and harmful instances to list for each target")] = 5,
-    name: Annotated[str | None, typer.Option(help="of the scores inside the run; by default method and targets")] = None,
-    matrix: Annotated[bool, typer.Option(help="keep all scores, or only the extremes and means")] = True,
-    as_json: Json = False,
-) -> None:
+@commands.command()
+@run_argument
+@click.option("--targets", default="errors", show_default=True,
+              help="A split, errors (wrong predictions), or a file of new instances with the columns of the data.")  # fmt: skip
+@click.option("--method", default="auto", show_default=True, help=_METHODS)
+@click.option("--quantity", default="loss", show_default=True, help="loss, accuracy, probability, margin; absolute_error for regression.")
+@click.option("--top", default=5, show_default=True, help="Helpful and harmful instances to list for each target.")
+@click.option("--name", help="Of the scores inside the run; by default method and targets.")
+@click.option("--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means.")
+@as_json
+def influence(run: str, targets: str, method: str, quantity: str, top: int, name: str | None, matrix: bool, as_json: bool) -> None:
     """Score every training instance on every target: positive helps, negative hurts."""
     from whence.estimators import influence as score
     from whence.run import open_run
@@ -138,13 +129,12 @@ def influence(
     _print(as_json, record, lines)
 
 
-@app.command()
-def audit(
-    run: RunPath,
-    method: Annotated[str, typer.Option(help="estimator of the influence on dev: auto, turnover, first_order or kernel")] = "auto",
-    show: Annotated[int, typer.Option(help="suspected labels to list")] = 10,
-    as_json: Json = False,
-) -> None:
+@commands.command()
+@run_argument
+@click.option("--method", default="auto", show_default=True, help=f"Estimator of the influence on dev: {_METHODS}.")
+@click.option("--show", default=10, show_default=True, help="Suspected labels to list.")
+@as_json
+def audit(run: str, method: str, show: int, as_json: bool) -> None:
     """Rank labels that should not be trusted, suggest others, find memorized instances."""
     from whence.auditing import audit as judge
     from whence.run import open_run
@@ -166,15 +156,14 @@ def audit(
     _print(as_json, record, lines)
 
 
-@app.command()
-def report(
-    run: RunPath,
-    out: Annotated[str | None, typer.Option(help="the HTML file; by default RUN/report.html")] = None,
-    targets: Annotated[str, typer.Option(help="whose predictions to explain: a split, or errors")] = "errors",
-    method: Annotated[str, typer.Option(help="auto, turnover, first_order or kernel")] = "auto",
-    top: Annotated[int, typer.Option(help="helpful and harmful instances per prediction")] = 8,
-    as_json: Json = False,
-) -> None:
+@commands.command()
+@run_argument
+@click.option("--out", help="The HTML file; by default RUN/report.html.")
+@click.option("--targets", default="errors", show_default=True, help="Whose predictions to explain: a split, or errors.")
+@click.option("--method", default="auto", show_default=True, help=_METHODS)
+@click.option("--top", default=8, show_default=True, help="Helpful and harmful instances per prediction.")
+@as_json
+def report(run: str, out: str | None, targets: str, method: str, top: int, as_json: bool) -> None:
     """Write one HTML file that opens offline."""
     from whence.reporting import report as write
     from whence.run import open_run
@@ -183,12 +172,11 @@ def report(
     _print(as_json, {"report": _path(path)}, [f"report: {path}"])
 
 
-@app.command()
-def demo(
-    out: Annotated[str, typer.Option(help="the directory to make")] = "demo",
-    seed: Annotated[int, typer.Option(help="of planted errors, masks and weights")] = 0,
-    as_json: Json = False,
-) -> None:
+@commands.command()
+@click.option("--out", default="demo", show_default=True, help="The directory to make.")
+@click.option("--seed", default=0, show_default=True, help="Of planted errors, masks and weights.")
+@as_json
+def demo(out: str, seed: int, as_json: bool) -> None:
     """Plant label errors among handwritten digits, train once, find them, explain the mistakes."""
     from whence.demo import demo as play
 
@@ -199,13 +187,13 @@ def demo(
 def main() -> None:
     """The entry point: exit code 2 and one line for bad input, 130 when interrupted."""
     try:
-        app(standalone_mode=False)
+        commands(standalone_mode=False)
     except WhenceError as error:
         _fail(str(error))
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "whence"
         _fail(f"{error.format_message()} Try `{where} --help`.")
-    except click.exceptions.Abort:
+    except click.Abort:
         sys.exit(130)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

@@ -19,8 +19,9 @@ PLACE = Place("a.csv, column 'c'", lambda row: f"row {row + 1}")
 
 
 def column(values, kind=None):
-    array = pa.chunked_array([pa.array(values[:1], kind), pa.array(values[1:], kind)])
-    return array.cast(pa.large_string()) if array.type == pa.string() else array
+    array = pa.array(values, kind)
+    array = array.cast(pa.large_string()) if array.type == pa.string() else array
+    return pa.chunked_array([array[:1], array[1:]])  # as files give them: in pieces
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_plain_integers_are_the_same_ids_as_numbers_and_as_text(numbers):
         assert (ids.tolist(), names.tolist()) == (expected, written)
 
 
-@pytest.mark.parametrize("odd", ["007", "+7", " 7", "-0", "7.0", "1e3", str(2**64), "seven", "٧"])
+@pytest.mark.parametrize("odd", ["007", "+7", " 7", "-0", "7.0", "1e3", str(2**64), "seven", "\u0667"])
 def test_one_text_that_is_no_plain_integer_makes_all_ids_text(odd):
     ids, names = ids_of(column(["1", odd, "3"]), PLACE)
     assert ids.tolist() == as_ids(["1", odd, "3"]).tolist()
@@ -57,11 +58,19 @@ def test_dates_are_ids_as_written():
         (["a", None], None, "a missing value in a.csv, column 'c', row 2. Fill it in"),
         (["a", "b", "  "], None, "a missing value in a.csv, column 'c', row 3"),
         ([1, None], pa.int64(), "a missing value in .*row 2"),
-        ([1.0, 2.0], None, r"not an id in .*: got 1.0 \(double\), expected an integer or text. .*lose ids above 2\^53"),
+        (
+            [1.0, 2.0],
+            None,
+            r"not an id in .*: got 1.0 \(double\), expected an integer or text. .*lose ids above 2\^53",
+        ),
         ([True], None, r"not an id in .*: got True \(bool\)"),
         ([[1]], None, "not an id"),
         ([decimal.Decimal("1.5")], None, "not an id"),
-        ([decimal.Decimal(2**64)], pa.decimal128(38, 0), f"more than 64 bits in a.csv, column 'c', row 1: got {2**64}"),
+        (
+            [decimal.Decimal(2**64)],
+            pa.decimal128(38, 0),
+            f"more than 64 bits in a.csv, column 'c', row 1: got {2**64}",
+        ),
         ([uuid.uuid4().bytes], pa.binary(16), "not an id"),
     ],
 )
@@ -72,7 +81,7 @@ def test_bad_ids(values, kind, message):
 
 def test_duplicate_ids_name_both_rows(write):
     path = write("a.csv", "id,label,text\nu1,0,a\nu2,1,b\nu3,0,c\nu2,1,d\nu2,1,e\n")
-    message = r"an id that occurs twice in .*a.csv, column 'id', row 2 of the data .* and row 4 .*: got 'u2'.*group column"
+    message = "an id that occurs twice in .*, column 'id', row 2 of .* and row 4 .*: got 'u2'.*group column"
     with pytest.raises(WhenceError, match=message):
         load(path, label="label", text="text")
 
@@ -135,7 +144,9 @@ def test_features_are_float32_in_the_order_of_their_names(write):
 @pytest.mark.parametrize("value", ["", "nan", "NA", "inf", "1e300"])
 def test_a_feature_that_is_not_finite(write, value):
     path = write("a.csv", f"a,label\n1,0\n2,1\n{value},1\n")
-    message = rf"not a finite number in .*a.csv, column 'a', row 3 of the data \(the first after the header is 1\): got '{value}'"
+    message = (
+        rf"not a finite number in .*, column 'a', row 3 of the data \(the first .* is 1\): got '{value}'"
+    )
     for features in ("a", None):
         with pytest.raises(WhenceError, match=message + ".*Fill it in, or remove the row or the column"):
             load(path, label="label", features=features)
@@ -143,14 +154,18 @@ def test_a_feature_that_is_not_finite(write, value):
 
 def test_a_feature_that_is_a_word(write):
     path = write("a.csv", "a,b,label\n1,2,0\n2,red,1\n")
-    with pytest.raises(WhenceError, match="a feature that is not a number in .*column 'b', row 2 .*: got 'red'"):
+    with pytest.raises(
+        WhenceError, match=r"a feature that is not a number in .*column 'b', row 2 .*: got 'red'"
+    ):
         load(path, label="label", features="a,b")
 
 
 def test_text_that_is_not_text(write):
     path = write("a.parquet", {"label": [0, 1], "text": [1.5, 2.5]})
-    with pytest.raises(WhenceError, match="a column that is not text in .*column 'text': got double"):
+    with pytest.raises(WhenceError, match=r"a column that is not text in .*column 'text': got double"):
         load(path, label="label", text="text")
     path = write("b.parquet", {"label": [0, 1], "text": ["a", None]})
-    with pytest.raises(WhenceError, match=r"a missing value in .*column 'text', row 2 of the data \(the first is 1\)"):
+    with pytest.raises(
+        WhenceError, match=r"a missing value in .*column 'text', row 2 of the data \(the first is 1\)"
+    ):
         load(path, label="label", text="text")

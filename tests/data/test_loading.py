@@ -34,13 +34,15 @@ def test_diabetes():
 
 
 def test_a_source_can_be_replayed_from_anywhere(write, monkeypatch, tmp_path):
-    path = write("a.csv", "who,x1,x2,y\n" + "".join(f"{row % 9},{row},{row * row},{row % 2}\n" for row in range(60)))
+    path = write(
+        "a.csv", "who,x1,x2,y\n" + "".join(f"{row % 9},{row},{row * row},{row % 2}\n" for row in range(60))
+    )
     monkeypatch.chdir(tmp_path)
     source = Source("a.csv", label="y", features="x*", group="who", limit=10, seed=7)
     assert source.path == path.resolve().as_posix()
     record = json.loads(json.dumps(source.to_json()))
-    assert record == {"path": path.as_posix(), "label": "y", "text": None, "features": ["x*"], "id": None, "group": "who",
-                      "split": None, "task": "auto", "limit": 10, "seed": 7}  # fmt: skip
+    given = {"label": "y", "features": ["x*"], "group": "who", "limit": 10, "seed": 7, "task": "auto"}
+    assert record == {"path": path.as_posix(), "text": None, "id": None, "split": None, **given}
     monkeypatch.chdir("/")
     assert Source.from_json(record) == source
     expected = load(path, label="y", features=["x1", "x2"], group="who", limit=10, seed=7)
@@ -57,30 +59,43 @@ def test_a_file_that_has_gone_says_what_to_do(write):
     path = write("reviews.csv", "label,text\n0,a\n")
     source = Source(path, label="label", text="text")
     path.rename(path.with_name("reviews2.csv"))
-    with pytest.raises(WhenceError, match=r"no such file in .*reviews.csv. Did you mean reviews2.csv\? Check the path, or put"):
+    with pytest.raises(
+        WhenceError,
+        match=r"no such file in .*reviews.csv. Did you mean reviews2.csv\? Check the path, or put",
+    ):
         source.load()
 
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet", ".npz"])
 def test_missing_files(tmp_path, ending):
-    with pytest.raises(WhenceError, match="no such file in .*nowhere/a"):
+    with pytest.raises(WhenceError, match=r"no such file in .*nowhere/a"):
         load(tmp_path / "nowhere" / f"a{ending}", **({} if ending == ".npz" else {"label": "y"}))
 
 
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything"
+)
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet", ".npz"])
 def test_unreadable_files(write, ending):
     path = write(f"a{ending}", "x")
     path.chmod(0)
-    with pytest.raises(WhenceError, match="a file that cannot be read"):
+    with pytest.raises(WhenceError, match=r"a file that cannot be read"):
         load(path, **({} if ending == ".npz" else {"label": "y"}))
 
 
 BAD = [
-    (("digitz",), {}, r"data of an unknown kind in digitz: got no ending, expected a file ending in .csv, .*digits or "
-                      r"diabetes. Did you mean digits\?"),
-    (("a.xlsx",), {}, r"got the ending '.xlsx', expected a file ending in .csv, .csv.gz, .tsv, .tsv.gz, .jsonl, .jsonl.gz, "
-                      r".parquet or .npz, or the built-in digits or diabetes"),
+    (
+        ("digitz",),
+        {},
+        r"data of an unknown kind in digitz: got no ending, expected a file ending in .csv, .*digits or "
+        r"diabetes. Did you mean digits\?",
+    ),
+    (
+        ("a.xlsx",),
+        {},
+        r"got the ending '.xlsx', expected a file ending in .csv, .csv.gz, .tsv, .tsv.gz, .jsonl, "
+        r".jsonl.gz, .parquet or .npz, or the built-in digits or diabetes",
+    ),
     (("/",), {}, "a directory is not a dataset"),
     (("a\0.csv",), {}, "not a path"),
     (("",), {}, "not a path"),
@@ -89,14 +104,22 @@ BAD = [
     (("a.csv",), {"features": 7}, "wrong type in features"),
     (("a.csv",), {"features": ["a", 7]}, "wrong type in features"),
     (("a.csv",), {"text": "a", "features": "b"}, "both text and features are named"),
-    (("a.csv",), {"task": "ranking"}, "in task: got 'ranking', expected auto or classification or regression"),
+    (
+        ("a.csv",),
+        {"task": "ranking"},
+        "in task: got 'ranking', expected auto or classification or regression",
+    ),
     (("a.csv",), {"limit": 0}, "an option out of range in limit: got 0, expected an integer of at least 1"),
     (("a.csv",), {"limit": True}, "out of range in limit"),
     (("a.csv",), {"limit": 2.0}, "out of range in limit"),
     (("a.csv",), {"seed": 2**64}, "out of range in seed.*64 bits"),
     (("a.csv",), {"seed": None}, "in seed: got None, expected an integer"),
-    (("digits",), {"label": "target", "split": "none"}, "an option for tables only in digits: got --label, --split"),
-]  # fmt: skip
+    (
+        ("digits",),
+        {"label": "y", "split": "none"},
+        "an option for tables only in digits: got --label, --split",
+    ),
+]
 
 
 @pytest.mark.parametrize(("given", "options", "message"), BAD)
@@ -107,10 +130,17 @@ def test_bad_options(given, options, message):
 
 @pytest.mark.parametrize(
     ("record", "got"),
-    [([], "list"), ({}, "no path"), ({"path": "digits", "shuffle": 1}, "the key 'shuffle'"), ("digits", "str")],
+    [
+        ([], "list"),
+        ({}, "no path"),
+        ({"path": "digits", "shuffle": 1}, "the key 'shuffle'"),
+        ("digits", "str"),
+    ],
 )
 def test_records_that_are_no_source(record, got):
-    with pytest.raises(WhenceError, match=f"not a data source in the record: got {got}, expected an object with path, label"):
+    with pytest.raises(
+        WhenceError, match=rf"not a data source in the record: got {got}, expected an object with path, label"
+    ):
         Source.from_json(record)
 
 

@@ -30,7 +30,7 @@ def test_columns_called_id_and_split_are_taken_for_what_they_say():
         ({"label": "label", "text": "text", "split": "id"}, None, "id"),
         ({"label": "label", "text": "text", "id": "id", "group": "id"}, "id", "split"),
     ],
-)  # fmt: skip
+)
 def test_unless_they_have_another_role(given, id, split):
     roles = assign(NAMES, where="a.csv", **given)
     assert (roles.id, roles.split) == (id, split)
@@ -42,14 +42,11 @@ def test_unless_they_have_another_role(given, id, split):
         (["age, pixel*"], ("age", "pixel1", "pixel2")),
         (["pixel2", "pixel*"], ("pixel2", "pixel1")),
         (["size, cm", "a[1]"], ("size, cm", "a[1]")),
-        (["*[12m]*"], ("text", "pixel1", "pixel2", "size, cm", "a[1]")),
+        (["pixel[!1]", "age"], ("pixel2", "age")),
     ],
 )
 def test_features_are_names_lists_and_globs(features, expected):
-    names = tuple(name for name in NAMES if name != "text" or "text" in expected)
-    found = assign(names, label="label", features=features, where="a.csv").features
-    assert set(found) <= set(expected)
-    assert found[: len(features)] == expected[: len(features)]
+    assert assign(NAMES, label="label", features=features, where="a.csv").features == expected
 
 
 def test_a_glob_leaves_out_columns_with_another_role():
@@ -63,8 +60,15 @@ def test_without_text_and_features_all_other_columns_are_the_inputs_but_not_the_
 
 
 BAD = [
-    ({}, "which column is the label is not said in a.csv: got columns id, split, label.*Did you mean --label label?"),
-    ({"label": "labl"}, r"no such column in a.csv, --label: got 'labl', expected one of id, .* Did you mean label"),
+    (
+        {},
+        "which column is the label is not said in a.csv: got columns id, split, label.*Did you mean --label "
+        "label?",
+    ),
+    (
+        {"label": "labl"},
+        r"no such column in a.csv, --label: got 'labl', expected one of id, .* Did you mean label",
+    ),
     ({"label": "LABEL"}, "Did you mean label"),
     ({"label": "label", "text": "zzz"}, "no such column in a.csv, --text.*Name another with --text"),
     ({"label": "label", "features": ["age", "pxel*"]}, r"--features: got 'pxel\*'"),
@@ -83,17 +87,21 @@ def test_bad_roles(given, message):
 
 
 def test_no_column_is_left():
-    with pytest.raises(WhenceError, match="no column is left for the inputs in a.csv: got columns id, label"):
+    with pytest.raises(
+        WhenceError, match=r"no column is left for the inputs in a.csv: got columns id, label"
+    ):
         assign(("id", "label"), label="label", where="a.csv")
 
 
 def test_a_header_with_another_separator(write):
-    with pytest.raises(WhenceError, match="The header holds ';': separate columns by commas"):
+    with pytest.raises(WhenceError, match=r"The header holds ';': separate columns by commas"):
         load(write("a.csv", "label;text\n0;a\n"), label="label", text="text")
 
 
 def test_words_among_the_other_columns_ask_for_a_choice(write):
-    path = write("a.csv", "label,city,review,size\n0,Bonn,much longer than a city,1\n1,Köln,another long text,2\n")
-    message = "columns that are not numbers, so the inputs have to be named in .*: got city, review. Name the text with --text review"
+    path = write(
+        "a.csv", "label,city,review,size\n0,Bonn,much longer than a city,1\n1,Köln,another long text,2\n"
+    )
+    message = "so the inputs have to be named in .*: got city, review. Name the text with --text review"
     with pytest.raises(WhenceError, match=message):
         load(path, label="label")

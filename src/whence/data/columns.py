@@ -105,8 +105,14 @@ def features_of(table: pa.Table, roles: Roles, reader: Reader) -> np.ndarray:
     Raises:
         WhenceError: a column is not numbers, or a value is missing, NaN, infinite or too large for float32.
     """
-    columns = {name: numbers_of(table.column(name)) for name in roles.inputs}
-    if words := [name for name, numbers in columns.items() if numbers is None]:
+    matrix = np.empty((table.num_rows, len(roles.inputs)), np.float32)
+    words = []
+    for position, name in enumerate(roles.inputs):
+        numbers = numbers_of(table.column(name))
+        with np.errstate(over="ignore"):
+            matrix[:, position] = np.nan if numbers is None else numbers
+        words += [name] if numbers is None else []
+    if words:
         if roles.features is None:
             texts = [name for name in words if is_text(table.column(name).type)]
             longest = max(texts, key=lambda name: _length(table.column(name)), default="")
@@ -118,10 +124,7 @@ def features_of(table: pa.Table, roles: Roles, reader: Reader) -> np.ndarray:
         raise WhenceError("a feature that is not a number", where=place_in(reader, name)(row),
                           got=repr(table.column(name)[row].as_py()),
                           mend="Leave the column out of --features, or encode it as numbers.")  # fmt: skip
-    matrix = np.empty((table.num_rows, len(columns)), np.float32)
-    for position, (name, numbers) in enumerate(columns.items()):
-        with np.errstate(over="ignore"):
-            matrix[:, position] = numbers
+    for position, name in enumerate(roles.inputs):
         if not np.isfinite(matrix[:, position]).all():
             row = int(np.flatnonzero(~np.isfinite(matrix[:, position]))[0])
             raise WhenceError("a feature that is not a finite number", where=place_in(reader, name)(row),

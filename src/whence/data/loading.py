@@ -155,8 +155,8 @@ def load(
         group: the column of sources, authors, annotators ...: a group shares one mask and one drawn split.
         split: the column of splits. By default the column "split" if there is one that was not given another
             role; "none" ignores it. Training, validation, valid, val, development and testing, in any case,
-            mean train, dev and test; other names stay. Without the column, train, dev and test are drawn 80 :
-            10 : 10 by id or group. Data with train and without dev have a tenth of train drawn as dev.
+            mean train, dev and test; other names stay. Without the column, train, dev and test are drawn
+            80/10/10 by id or group. Data with train and without dev have a tenth of train drawn as dev.
         task: "classification", "regression", or "auto": text and booleans are classes; integers are classes
             when they take at most two values in the training split, or at most max(20, √N) values with two
             instances each on average; other numbers are regression. Classes are those of the training split,

@@ -79,7 +79,8 @@ class Separated:
             return undecodable(self.path)
         ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
         if ragged is None:
-            return WhenceError("a table that cannot be read", where=self.path, got=str(error) or "out of memory")
+            message = str(error) or "out of memory"
+            return WhenceError("a table that cannot be read", where=self.path, got=message)
         row, expected, got = map(int, ragged.groups())
         if not self._tabs and self._runs_on(row):
             return self._unclosed(row - 2)

@@ -110,7 +110,7 @@ class Appended(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        # Arrow takes a short read for a whole block, so the tail has to come with the last bytes of the stream.
+        # Arrow takes a short read for a whole block, so the tail has to come with the stream's last bytes.
         block = self._stream.read(len(buffer))
         if len(block) < len(buffer):
             block += self._tail.read(len(buffer) - len(block))

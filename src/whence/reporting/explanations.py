@@ -14,7 +14,7 @@ from whence.estimators.dispatch import choose
 from whence.reporting.cards import Gallery, number
 from whence.reporting.figures import scaled_unit
 from whence.reporting.targets import Choice, score_name
-from whence.reporting.trust import MASKED
+from whence.reporting.trust import MASKED, GroupFloor
 from whence.run import Run
 from whence.scores import Scores
 from whence.subnetworks import losses, probabilities
@@ -53,13 +53,15 @@ class Explanations:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group: training members, suspected labels among them, mean influence on dev and on the targets."""
+    """One group: training members, suspected labels among them, mean influence on dev and on the targets,
+    and that on dev as standard deviations from what chance gives."""
 
     name: str
     members: int
     suspected: int
     on_dev: float | None
     on_targets: float | None
+    deviations: float | None
 
 
 def explain(
@@ -116,7 +118,9 @@ def group_sizes(run: Run) -> dict[int, int]:
     return dict(zip(ids.tolist(), sizes.tolist(), strict=True))
 
 
-def group_rows(run: Run, audit: Audit, explanations: Explanations) -> tuple[list[GroupRow], int]:
+def group_rows(
+    run: Run, audit: Audit, explanations: Explanations, floor: GroupFloor | None
+) -> tuple[list[GroupRow], int]:
     """Groups from the most harmful to the most helpful, and how many there are; of many, those at both ends.
 
     Scores of instances are summed over a group's members: what removing all of them does, to first order.
@@ -154,6 +158,7 @@ def group_rows(run: Run, audit: Audit, explanations: Explanations) -> tuple[list
             int(suspected[g]),
             None if on_dev is None else float(on_dev[g]),
             None if on_targets is None else float(on_targets[g]),
+            None if floor is None else floor.deviations[int(ids[g])],
         )
         for g in order.tolist()
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from whence.reporting.figures import count, significant
-from whence.reporting.trust import Trust
+from whence.reporting.trust import GroupFloor, Trust
 
 __all__ = ["Finding", "findings", "verdict"]
 
@@ -38,14 +38,20 @@ class Finding:
 
 
 def findings(trust: Trust) -> list[Finding]:
-    """The scores shown, published turn-over scores, and isolation."""
-    return [_shown(trust), _floor(trust), _isolation(trust)]
+    """The scores shown, groups where there are such, published turn-over scores, and isolation."""
+    found = [_shown(trust), _floor(trust), _isolation(trust)]
+    if trust.groups is not None:
+        found.insert(1, _groups(trust.groups))
+    return found
 
 
 def verdict(trust: Trust) -> str:
     """The comparison with chance in one sentence."""
     if trust.floor is None:
         return "Published turn-over scores were not compared with chance."
+    if trust.groups is not None:
+        beyond = f"{count(trust.groups.beyond)} of {count(len(trust.groups.deviations))}"
+        return f"The mean influence of {beyond} groups on dev lies beyond what chance explains."
     how = "cannot be told from chance" if trust.floor.is_noise else "are more than chance"
     return f"Published turn-over scores of {_rows(trust)} {how}."
 
@@ -71,14 +77,14 @@ def _shown(trust: Trust) -> Finding:
             title,
             "no",
             f"They are {method} scores of {_rows(trust)}, and as a whole they cannot be told from chance "
-            "(see the next box). Do not act on the order of these lists.",
+            "(see below). Do not act on the order of these lists.",
         )
     return Finding(
         "good" if trust.level == "group" else "caution",
         title,
         "as leads",
         f"They are {method} scores of {_rows(trust)}, and more of them are large than chance would explain "
-        "(see the next box). Those far beyond the noise mean something; small ones do not.",
+        "(see below). Those far beyond the noise mean something; small ones do not.",
     )
 
 
@@ -99,6 +105,19 @@ def _floor(trust: Trust) -> Finding:
     if trust.floor.is_noise:
         return Finding("poor", title, "no", text)
     return Finding("good", title, "yes", text)
+
+
+def _groups(groups: GroupFloor) -> Finding:
+    title = "Can the table of groups be trusted?"
+    total = len(groups.deviations)
+    text = (
+        f"Averaged over all dev instances, {count(groups.beyond)} of {count(total)} groups lie beyond the "
+        f"95\u00a0% range of masks never trained on (chance: about {significant(0.05 * total, 2)}). "
+    )
+    if groups.is_noise:
+        return Finding("poor", title, "no", text + "That is no more than chance often gives.")
+    text += "The mean over many targets has far less noise than a score on a single prediction."
+    return Finding("good", title, "yes, at its ends", text)
 
 
 def _isolation(trust: Trust) -> Finding:

@@ -16,7 +16,8 @@ __all__ = ["Album"]
 _LARGEST_SIDE = 96  # pixels of a thumbnail
 _SMALLEST_SIDE = 32
 _MOST_PIXELS = 6_000_000  # of all thumbnails of a report together
-_LOSSLESS_SIDE = 32  # up to here PNG, every pixel as it is; above, JPEG
+_LOSSLESS_SIDE = 32  # up to here PNG, every pixel as it is; above, or for many in color, JPEG
+_LOSSLESS_PIXELS = 1_000_000
 _TILES_A_SHEET = 256
 _DIM = 64  # pictures that never get brighter are stored on a scale of their own, such as 0 to 16
 
@@ -51,6 +52,8 @@ class Album:
         shrink = min(1.0, side / max(height, width))
         tile_height, tile_width = max(1, round(height * shrink)), max(1, round(width * shrink))
         gain = self._gain()
+        small = max(tile_height, tile_width) <= _LOSSLESS_SIDE
+        few = len(self.pictures) * tile_height * tile_width <= _LOSSLESS_PIXELS
         columns = math.isqrt(_TILES_A_SHEET)
         sources = []
         for start in range(0, len(self.pictures), _TILES_A_SHEET):
@@ -63,7 +66,7 @@ class Album:
                 thumbnail = _thumbnail(picture, gain, shrink)
                 top, left = number // columns * tile_height, number % columns * tile_width
                 sheet[top : top + thumbnail.shape[0], left : left + thumbnail.shape[1]] = thumbnail
-            sources.append(_data_uri(sheet, lossless=max(tile_height, tile_width) <= _LOSSLESS_SIDE))
+            sources.append(_data_uri(sheet, lossless=small and (few or _is_gray(sheet))))
         return {
             "tiles": _TILES_A_SHEET,
             "columns": columns,
@@ -94,10 +97,12 @@ def _thumbnail(picture: np.ndarray, gain: float, shrink: float) -> np.ndarray:
     return np.asarray(image)
 
 
+def _is_gray(sheet: np.ndarray) -> bool:
+    return bool((sheet == sheet[..., :1]).all())
+
+
 def _data_uri(sheet: np.ndarray, *, lossless: bool) -> str:
-    image, buffer = Image.fromarray(sheet), io.BytesIO()
-    if lossless and bool((sheet[..., 0] == sheet[..., 1]).all() and (sheet[..., 0] == sheet[..., 2]).all()):
-        image = image.convert("L")
+    image, buffer = Image.fromarray(sheet[..., 0] if _is_gray(sheet) else sheet), io.BytesIO()
     if lossless:
         image.save(buffer, "PNG", optimize=True)
     else:

@@ -25,12 +25,13 @@ from whence.reporting.gather import Content
 __all__ = ["island", "render"]
 
 _WIDE, _NARROW = 720, 360  # pixels of the two drawings of a chart
+_SCRIPTS = ("instances.js", "cards.js", "page.js")
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def render(content: Content) -> str:
     """The page as text that UTF-8 can hold."""
-    style, script = _template("report.css"), _template("report.js")
+    style, script = _template("report.css"), _script()
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
     )
@@ -61,6 +62,11 @@ def island(data: Any) -> str:
     """JSON in ASCII that cannot end the script element it stands in; lone surrogates stay, escaped."""
     written = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&]", lambda found: _ESCAPES[found[0]], written)
+
+
+def _script() -> str:
+    """The parts as one script with a scope of its own."""
+    return '"use strict";\n(() => {\n' + "\n".join(_template(name) for name in _SCRIPTS) + "})();\n"
 
 
 def _template(name: str) -> str:

@@ -17,10 +17,29 @@ from whence.run import Run
 from whence.scores import NoiseFloor, Scores
 from whence.subnetworks import exposure
 
-__all__ = ["MASKED", "Trust", "assess"]
+__all__ = ["MASKED", "GroupFloor", "Trust", "assess", "group_floor"]
 
 MASKED = ("turnover", "first_order")  # methods whose scores are those of masks, and so have a null
 _NUMBERS = 2**24  # most scores computed for the noise floor: 64 MiB
+
+
+@dataclass(frozen=True)
+class GroupFloor:
+    """Mean influence of groups on dev, compared with that of masks never trained on.
+
+    Attributes:
+        deviations: by group id, the mean influence on dev as standard deviations of the null around its mean.
+        beyond: how many groups lie beyond the null's central 95 %.
+    """
+
+    deviations: dict[int, float]
+    beyond: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether no more groups lie beyond than chance often puts there (two standard deviations)."""
+        count = len(self.deviations)
+        return self.beyond <= 0.05 * count + 2 * math.sqrt(0.05 * 0.95 * count)
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,7 @@ class Trust:
         targets: how many instances the comparison was made on, and ``target_set`` which.
         level: whether rows of the compared scores are an "instance" or a "group".
         rows: how many there are.
+        groups: of runs with groups and a dev split, mean influence on dev against chance; else None.
     """
 
     own_loss: float
@@ -53,6 +73,7 @@ class Trust:
     target_set: str
     level: str
     rows: int
+    groups: GroupFloor | None = None
 
     @property
     def has_null(self) -> bool:
@@ -108,7 +129,35 @@ def assess(
         target_set=target_set,
         level="instance" if groups is None else "group",
         rows=len(run.train) if groups is None else len(np.unique(groups)),
+        groups=group_floor(run, progress=progress),
     )
+
+
+def group_floor(run: Run, *, progress: bool = False) -> GroupFloor | None:
+    """Averaged over all of dev, scores of groups have far less noise than on single targets.
+
+    Returns:
+        The comparison with chance; None without groups or without a dev split.
+    """
+    if run.train.groups is None or "dev" not in run.splits:
+        return None
+    method = "turnover" if _exact(run) else "first_order"
+    name = score_name(run, run.splits["dev"], f"groups-{method}")
+    scores = influence(run, "dev", method=method, name=name, progress=progress)
+    assert scores.null is not None
+    null, means = scores.null.mean(axis=1, dtype=np.float64), scores.mean_over_targets()
+    low, high = np.quantile(null, [0.025, 0.975])
+    deviations = (means - null.mean()) / max(float(null.std(ddof=1)), 1e-12)
+    return GroupFloor(
+        dict(zip(scores.ids.tolist(), deviations.tolist(), strict=True)),
+        int(((means < low) | (means > high)).sum()),
+    )
+
+
+def _exact(run: Run) -> bool:
+    """Whether exact turn-over scores are one product, or the only ones there are."""
+    head = find_head(run.model, run.train)
+    return (head is not None and head.only) or not run.loss.differentiable
 
 
 def _published(run: Run, targets: Dataset, method: str, progress: bool) -> Scores | None:
@@ -116,9 +165,7 @@ def _published(run: Run, targets: Dataset, method: str, progress: bool) -> Score
     most = int(np.clip(_NUMBERS // len(run.train), 8, 64))
     if len(targets) > most:
         targets = targets.select(np.linspace(0, len(targets) - 1, most).round().astype(np.int64))
-    head = find_head(run.model, run.train)
-    exact = (head is not None and head.only) or not run.loss.differentiable
-    wanted = method if method in MASKED else "turnover" if exact else "first_order"
+    wanted = method if method in MASKED else "turnover" if _exact(run) else "first_order"
     name = score_name(run, targets, f"trust-{wanted}")
     try:
         return influence(run, targets, method=wanted, name=name, progress=progress)

@@ -1,0 +1,140 @@
+// Cards: suspected labels, memorized instances, explained predictions.
+const chosen = new Set();
+const issueCard = (item) => {
+  const instance = data.instances[item.i], card = el("article", "card"), head = el("div", "head"), say = el("div", "say");
+  const pick = el("input", "pick");
+  pick.type = "checkbox";
+  pick.checked = chosen.has(item);
+  pick.setAttribute("aria-label", "select instance " + instance.id);
+  const mark = () => card.classList.toggle("chosen", pick.checked);
+  pick.addEventListener("change", () => {
+    if (pick.checked) chosen.add(item); else chosen.delete(item);
+    mark();
+    count();
+  });
+  mark();
+  if (instance.picture !== undefined) head.append(picture(instance));
+  const line = shift(instance.label, "\u2192", item.to, true);
+  line.setAttribute("aria-label", "given label " + instance.label + ", suggested " + item.to);
+  say.append(line, identity(instance), meter("meter", "", item.p_wrong));
+  head.append(say, pick);
+  card.append(head, ...body(instance), measures([["Suspicion", percent(item.p_wrong)], ...audited(item)]));
+  return card;
+};
+const memorizedCard = (item) => {
+  const instance = data.instances[item.i], card = el("article", "card"), head = el("div", "head"), say = el("div", "say");
+  if (instance.picture !== undefined) head.append(picture(instance));
+  const line = el("div", "labels");
+  line.append(words("bdi", "", instance.label));
+  say.append(line, identity(instance));
+  head.append(say);
+  const memorization = data.regression ? significant(item.memorization) : minus((100 * item.memorization).toFixed(1)) + " points";
+  card.append(head, ...body(instance), measures([["Memorization", memorization], ...audited(item)]));
+  return card;
+};
+
+// Explanations
+const FIRST = 4; // of a list of texts or groups, the rest on demand
+const flag = () => el("span", "flag", data.regression ? "\u2691 value suspected" : "\u2691 suspected");
+const groupRow = ([name, score, members], className, most) => {
+  const row = el("li", "row plain"), line = el("div", "line"), left = el("span");
+  left.append(words("bdi", "", name), el("small", "", " (" + members + ")"));
+  line.append(left, el("span", "score " + className, signed(score)));
+  row.append(line, meter("bar " + className, "", Math.abs(score) / most));
+  return row;
+};
+const instanceRow = ([number, score], className, most) => {
+  const instance = data.instances[number], tile = instance.picture !== undefined;
+  const row = el("li", tile ? "row" : "row plain"), line = el("div", "line"), left = el("span");
+  left.append(words("bdi", "label", instance.label));
+  line.append(left, el("span", "score " + className, signed(score)));
+  const under = tile ? row : left;
+  if (tile) row.append(picture(instance));
+  row.append(line, meter("bar " + className, "", Math.abs(score) / most), ...body(instance));
+  under.append(" ", identity(instance));
+  if (instance.suspected) under.append(" ", flag());
+  return row;
+};
+const stacked = data.instances.some((instance) => instance.label.length > 3) ? " stack" : "";
+const influences = (title, className, pairs, most) => {
+  const side = el("div");
+  side.append(el("h4", className, title));
+  if (!pairs.length) {
+    side.append(el("p", "status", "none"));
+    return side;
+  }
+  const groups = data.level === "group", tiles = !groups && data.kind === "picture";
+  const list = el("ol", tiles ? "rows tiles" + stacked : "rows");
+  const rows = pairs.map((pair) => (groups ? groupRow : instanceRow)(pair, className, most));
+  const first = tiles ? rows.length : FIRST;
+  list.append(...rows.slice(0, first));
+  side.append(list);
+  if (rows.length > first) {
+    const more = el("button", "link", "Show " + (rows.length - first) + " more");
+    more.type = "button";
+    more.addEventListener("click", () => { list.append(...rows.slice(first)); more.remove(); });
+    side.append(more);
+  }
+  return side;
+};
+// Features are compared down a column: the target first, then those that helped and those that hurt.
+const comparison = (target, item) => {
+  const box = el("div", "scroll compare"), table = el("table", "table"), top = el("thead"), titles = el("tr");
+  for (const title of ["Instance", "Score", data.regression ? "Value" : "Label"]) titles.append(el("th", "", title));
+  for (const name of data.features) titles.append(words("th", "num", name));
+  for (const cell of titles.children) cell.scope = "col";
+  top.append(titles);
+  const line = (instance, score, className) => {
+    const row = el("tr", score === null ? "target" : ""), name = el("th");
+    name.scope = "row";
+    name.append(words("bdi", "", instance.id));
+    if (instance.suspected) name.append(" ", el("span", "flag", "\u2691"));
+    row.append(name, el("td", "score " + className, score === null ? "target" : signed(score)));
+    const label = el("td");
+    label.append(words("bdi", "", instance.label));
+    row.append(label, ...(instance.values || []).map((x) => el("td", "num", known(x) ? minus(value.format(x)) : "\u2013")));
+    return row;
+  };
+  const rows = el("tbody");
+  rows.append(line(target, null, ""));
+  for (const [side, className] of [["helps", "helps"], ["hurts", "hurts"]]) {
+    rows.append(...item[side].map(([number, score]) => line(data.instances[number], score, className)));
+  }
+  table.append(top, rows);
+  box.tabIndex = 0;
+  box.append(table);
+  return box;
+};
+const facts = (item, instance) => {
+  const same = item.predicted === instance.label;
+  if (data.regression) {
+    return [["Given value", instance.label], ["Predicted", item.predicted], ["Error", signed(item.error), "", "predicted minus given"], ["Loss on it", significant(item.loss)]];
+  }
+  return [
+    ...(same ? [["Given and predicted", instance.label]] : [["Given label", instance.label], ["Predicted", item.predicted, "hurts"]]),
+    ["Its probability", percent(item.probability)],
+    ...(same ? [] : [["Label\u2019s probability", percent(item.true_probability)]]),
+    ["Loss on it", significant(item.loss), "", data.units.loss],
+  ];
+};
+const whyCard = (item) => {
+  const instance = data.instances[item.i], wide = data.level !== "group" && data.kind === "values";
+  const card = el("article", wide ? "why wide" : "why"), target = el("div", "target"), head = el("div", "head"), say = el("div", "say");
+  if (instance.picture !== undefined) head.append(picture(instance));
+  const title = el("h3");
+  if (data.regression || item.predicted === instance.label) title.append(words("bdi", "", instance.label));
+  else title.append(words("bdi", "", instance.label), el("span", "arrow", " taken for "), words("bdi", "", item.predicted));
+  if (data.regression) title.prepend("Given ");
+  if (data.regression) title.append(", predicted ", words("bdi", "", item.predicted));
+  say.append(title, identity(instance));
+  head.append(say);
+  target.append(head, ...(wide ? [] : body(instance)), measures(facts(item, instance)));
+  card.append(target);
+  if (wide) {
+    card.append(comparison(instance, item));
+    return card;
+  }
+  const most = Math.max(...[...item.helps, ...item.hurts].map((pair) => Math.abs(pair[1])), 1e-30);
+  card.append(influences("+ helped most", "helps", item.helps, most), influences("\u2212 hurt most", "hurts", item.hurts, most));
+  return card;
+};

@@ -1,0 +1,129 @@
+"""Small runs whose reports are looked at: pictures, hostile texts, numbers, groups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whence.data import Classification, Dataset, Regression
+from whence.data.inputs import ArrayInputs, TextInputs
+from whence.models import prepare
+from whence.run import Run
+from whence.training import fit
+
+HOSTILE = [
+    "</script><script>window.hacked=1</script> dull",
+    '<img src=x onerror="window.hacked=1"> fine',
+    "<!--<script> dull ]]> --> {{ 7*7 }} {% raw %}",
+    "\u202e reversed \u2067 dull \u200f fine",
+    "broken \ud800 surrogate \udfff dull",
+    "line\u2028separator\u2029 fine & dull \x00 \x1b",
+    '=HYPERLINK("x") dull',
+]
+HOSTILE_ID = "=cmd()|'<b>&\"</script>"
+HOSTILE_CLASS = "<script>window.hacked=1</script>"
+
+
+def splits_of(count: int) -> np.ndarray:
+    """Two thirds train, a sixth dev, a sixth test, by turns."""
+    return np.array(["train", "train", "dev", "train", "train", "test"] * count, dtype=object)[:count]
+
+
+def pictures(count: int = 180, *, errors: int = 12, groups: int = 0) -> Dataset:
+    """Three classes of 8 by 8 pictures; the first training instances carry a wrong label."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) // 2 % 3
+    patterns = generator.integers(0, 200, (3, 8, 8))
+    images = np.clip(patterns[labels] + generator.normal(0, 40, (count, 8, 8)), 0, 255).astype(np.uint8)
+    splits = splits_of(count)
+    wrong = np.flatnonzero(splits == "train")[:errors]
+    labels[wrong] = (labels[wrong] + 1) % 3
+    members = np.arange(count) // 6 % groups if groups else None
+    return Dataset(
+        np.arange(count),
+        ArrayInputs(images),
+        labels.astype(np.int64),
+        Classification(("a", "b", "c")),
+        splits=splits,
+        images=images,
+        groups=members,
+        group_names=None if members is None else np.array([f"source {g}" for g in members], dtype=object),
+    )
+
+
+def texts(count: int = 240) -> Dataset:
+    """Two classes of texts, with hostile texts, ids and a hostile class name among them."""
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 2, count)
+    words = np.array([["dull", "slow", "stale", "flat"], ["fine", "warm", "fresh", "bright"]])
+    written = np.array([" ".join(generator.choice(words[label], 6)) for label in labels], dtype=object)
+    splits = splits_of(count)
+    train = np.flatnonzero(splits == "train")[: len(HOSTILE)]
+    for row, hostile in zip(train, HOSTILE, strict=True):
+        written[row] = f"{hostile} {' '.join(words[1])}"
+        labels[row] = 0  # among the suspected labels, so that they are shown
+    names = np.array([f"t{row}" for row in range(count)], dtype=object)
+    names[train[0]] = HOSTILE_ID
+    task = Classification((HOSTILE_CLASS, "good"))
+    return Dataset(
+        np.arange(count),
+        TextInputs(written),
+        labels.astype(np.int64),
+        task,
+        splits=splits,
+        texts=written,
+        names=names,
+    )
+
+
+def numbers(count: int = 150) -> Dataset:
+    """A regression on ten features; 50 is added to the value of some training instances."""
+    generator = np.random.default_rng(2)
+    features = generator.normal(size=(count, 10)).astype(np.float32)
+    values = 100 + 10 * features[:, 3] + 5 * features[:, 7] + generator.normal(size=count)
+    splits = splits_of(count)
+    train = splits == "train"
+    values[np.flatnonzero(train)[:4]] += 50
+    mean, scale = values[train].mean(), values[train].std()
+    return Dataset(
+        np.arange(count),
+        ArrayInputs(features),
+        ((values - mean) / scale).astype(np.float32),
+        Regression(float(mean), float(scale)),
+        splits=splits,
+        feature_names=tuple(f"column {c}" for c in range(10)),
+    )
+
+
+def trained(data: Dataset, out: Path | None = None, epochs: int = 6, learning_rate: float = 5e-3) -> Run:
+    model, prepared = prepare(data, "ngrams:32" if data.texts is not None else "mlp:48")
+    return fit(model, prepared, out=out, epochs=epochs, batch_size=16, learning_rate=learning_rate)
+
+
+@pytest.fixture(scope="session")
+def picture_run() -> Run:
+    return trained(pictures())
+
+
+@pytest.fixture(scope="session")
+def text_run() -> Run:
+    return trained(texts(), epochs=10, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="session")
+def number_run() -> Run:
+    return trained(numbers())
+
+
+@pytest.fixture(scope="session")
+def group_run() -> Run:
+    return trained(pictures(groups=6))
+
+
+@pytest.fixture(scope="session")
+def train_only_run() -> Run:
+    data = pictures()
+    return trained(replace(data.split("train"), splits=None))

@@ -1,0 +1,114 @@
+"""The report in a browser: nothing runs but its own script, and search finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reporting.conftest import HOSTILE_ID
+from tests.reporting.pages import Page
+from whence.reporting import report
+from whence.run import Run
+
+BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    for file in (BROWSER, DRIVER):
+        if not file.exists():
+            pytest.skip(f"{file} is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+def visible_ids(browser: Any, name: str) -> list[str]:
+    cards = f"document.querySelectorAll('[data-list={name}] .id > bdi')"
+    found: list[str] = browser.execute_script(f"return [...{cards}].map((name) => name.textContent)")
+    return found
+
+
+def search(browser: Any, words: str) -> None:
+    browser.execute_script(
+        "const box = document.querySelector('[data-list=issues] [data-search]'); box.value = arguments[0];"
+        "box.dispatchEvent(new Event('input'))",
+        words,
+    )
+
+
+def test_hostile_report(browser: Any, text_run: Run, tmp_path: Path) -> None:
+    path = report(text_run, tmp_path / "r.html")
+    page = Page.read(path)
+    browser.get(path.as_uri())
+    assert browser.get_log("browser") == []  # no errors, and nothing that the policy refused
+    assert browser.execute_script("return window.hacked") is None
+    assert browser.execute_script("return document.querySelectorAll('script').length") == 2
+    ids = visible_ids(browser, "issues")
+    assert HOSTILE_ID in ids
+    assert len(ids) == min(24, len(page.data["issues"]))
+
+    search(browser, "REVERSED")
+    assert visible_ids(browser, "issues") == ["t4"]
+    search(browser, "nothing has this in it")
+    assert visible_ids(browser, "issues") == []
+    search(browser, HOSTILE_ID)
+    assert visible_ids(browser, "issues") == [HOSTILE_ID]
+    assert browser.execute_script("return window.hacked") is None
+
+    browser.execute_script("""
+        window.blobs = [];
+        URL.createObjectURL = (blob) => { blob.text().then((text) => window.blobs.push(text)); return "#"; };
+        document.querySelector("[data-csv]").click();
+    """)
+    exported = browser.execute_async_script("""
+        const done = arguments[0];
+        const wait = () => (window.blobs.length ? done(window.blobs[0]) : setTimeout(wait, 20));
+        wait();
+    """)
+    header, row, end = exported.split("\r\n")
+    assert header.startswith("id,given_label,suggested_label,p_wrong,memorization,influence_on_dev")
+    assert row.startswith("\"'" + HOSTILE_ID.replace('"', '""') + '",')
+    assert end == ""
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_fits_its_window(
+    browser: Any, width: int, picture_run: Run, number_run: Run, group_run: Run, tmp_path: Path
+) -> None:
+    window = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    for run in (picture_run, number_run, group_run):
+        browser.get(report(run, tmp_path / "r.html", limit=5).as_uri())
+        assert browser.get_log("browser") == []
+        over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.execute_script(f"return {over}") == 0
+
+
+def test_pictures_are_drawn(browser: Any, picture_run: Run, tmp_path: Path) -> None:
+    browser.get(report(picture_run, tmp_path / "r.html").as_uri())
+    bright = browser.execute_async_script("""
+        const done = arguments[0], canvas = document.querySelector("canvas.picture");
+        const look = () => {
+          const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          pixels.some((value, k) => k % 4 < 3 && value > 0) ? done(true) : setTimeout(look, 20);
+        };
+        look();
+    """)
+    assert bright is True

@@ -1,0 +1,207 @@
+"""The report says what the audit, the scores and the model say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import whence.rundir
+from tests.reporting.conftest import numbers, pictures, trained
+from tests.reporting.pages import Page
+from whence import auditing
+from whence.errors import WhenceError
+from whence.estimators import influence
+from whence.reporting import report
+from whence.reporting.targets import choose_targets
+from whence.run import Run
+from whence.subnetworks import probabilities
+
+
+@pytest.fixture(scope="module")
+def page(picture_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page.read(
+        report(picture_run, tmp_path_factory.mktemp("report") / "r.html", targets="test", limit=10, top=5)
+    )
+
+
+def test_numbers_are_those_of_the_audit(picture_run: Run, page: Page) -> None:
+    audit = auditing.audit(picture_run)
+    shown, instances = page.data["issues"], page.data["instances"]
+    assert len(shown) == len(audit.issues) > 0
+    for card, row in zip(shown, audit.issues, strict=True):
+        assert instances[card["i"]]["id"] == audit.table["name"][int(row)].as_py()
+        assert instances[card["i"]]["label"] == audit.table["given_label"][int(row)].as_py()
+        assert card["to"] == audit.table["suggested_label"][int(row)].as_py()
+        for name in ("p_wrong", "p_own", "p_flipped", "memorization", "influence_on_dev"):
+            assert card[name] == pytest.approx(float(audit.column(name)[row]), rel=1e-5, abs=1e-9)
+    assert f"{len(shown)} of 120 training labels" in page.words
+
+
+def test_accuracy_and_confusion_are_those_of_the_model(picture_run: Run, page: Page) -> None:
+    test = picture_run.splits["test"]
+    right = probabilities(picture_run, test).argmax(1) == test.targets
+    assert f"Accuracy {100 * right.mean():.1f}\u00a0% on test (30 instances)." in page.text
+    cells = [name.split() for name in page.attribute("class") if name.startswith("h") and name[1:2].isdigit()]
+    assert len(cells) == 9
+    assert sum("right" in cell for cell in cells) == 3
+
+
+def test_helpful_and_harmful_instances_are_the_extreme_scores(picture_run: Run, page: Page) -> None:
+    targets = choose_targets(picture_run, "test", 10).data
+    assert targets is not None
+    scores = np.asarray(influence(picture_run, targets, method="kernel"))
+    names = [picture_run.train.name_of(row) for row in range(len(picture_run.train))]
+    instances, items = page.data["instances"], page.data["explanations"]
+    assert len(items) == 10
+    for column, item in enumerate(items):
+        assert instances[item["i"]]["id"] == targets.name_of(column)
+        best = np.argsort(-scores[:, column])[:5]
+        assert [instances[i]["id"] for i, _ in item["helps"]] == [
+            names[r] for r in best if scores[r, column] > 0
+        ]
+        worst = np.argsort(scores[:, column])[:5]
+        assert [instances[i]["id"] for i, _ in item["hurts"]] == [
+            names[r] for r in worst if scores[r, column] < 0
+        ]
+        for pairs, rows in ((item["helps"], best), (item["hurts"], worst)):
+            shown = np.array([value for _, value in pairs])
+            ratio = shown / scores[rows[: len(shown)], column]
+            np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)  # one unit for the whole page
+
+
+def test_targets_with_errors_come_the_most_confident_first(picture_run: Run) -> None:
+    test = picture_run.splits["test"]
+    predicted = probabilities(picture_run, test)
+    wrong = np.flatnonzero(predicted.argmax(1) != test.targets)
+    choice = choose_targets(picture_run)
+    assert choice.data is not None
+    if len(wrong):
+        assert choice.kind == "errors"
+        assert set(choice.data.ids) == set(test.ids[wrong])
+    else:
+        assert choice.kind == "least_confident"
+        assert choice.data.ids[0] == test.ids[predicted.max(1).argmin()]
+
+
+def test_wrong_predictions_are_explained(tmp_path: Path) -> None:
+    run = trained(pictures(errors=0), epochs=1)
+    test = run.splits["test"]
+    flipped = (test.targets + 1) % 3  # every prediction that was right is now wrong
+    run.splits["test"] = type(test)(test.ids, test.inputs, flipped, test.task, images=test.images)
+    page = Page.read(report(run, tmp_path / "r.html", limit=4))
+    assert "Wrong predictions" in page.words
+    assert page.data["errors"] is True
+    assert len(page.data["explanations"]) == 4
+    confidences = [item["probability"] for item in page.data["explanations"]]
+    assert confidences == sorted(confidences, reverse=True)
+    for item in page.data["explanations"]:
+        assert item["predicted"] != page.data["instances"][item["i"]]["label"]
+
+
+def test_no_wrong_prediction_is_said(picture_run: Run, tmp_path: Path) -> None:
+    test = picture_run.splits["test"]
+    right = probabilities(picture_run, test).argmax(1)
+    run = Run(
+        picture_run.model,
+        picture_run.train,
+        dev=picture_run.splits["dev"],
+        test=type(test)(test.ids, test.inputs, right, test.task, images=test.images),
+    )
+    page = Page.read(report(run, tmp_path / "r.html"))
+    assert "No prediction on test is wrong. These are the least confident ones" in page.words
+    assert len(page.data["explanations"]) == 12
+    assert "losses of single epochs were not recorded" in page.words  # a run trained elsewhere has no history
+
+
+def test_without_dev_and_test(train_only_run: Run, tmp_path: Path) -> None:
+    page = Page.read(report(train_only_run, tmp_path / "r.html"))
+    assert "There are no test or dev instances" in page.words
+    assert "isolation unknown" in page.words
+    assert "train instances" in page.words  # what the noise floor was measured on
+    assert page.data["explanations"] == []
+    assert all(card["influence_on_dev"] is None for card in page.data["issues"])
+
+
+def test_regression_is_in_the_units_of_the_user(number_run: Run, tmp_path: Path) -> None:
+    page = Page.read(report(number_run, tmp_path / "r.html"))
+    test = number_run.splits["test"]
+    errors = (probabilities(number_run, test)[:, 0] - test.targets) * number_run.task.scale  # type: ignore[union-attr]
+    first = page.data["explanations"][0]
+    assert page.data["instances"][first["i"]]["id"] == test.name_of(int(np.abs(errors).argmax()))
+    assert first["error"] == pytest.approx(errors[np.abs(errors).argmax()], rel=1e-3)
+    assert "Largest errors" in page.words
+    assert "R²" in page.words
+    assert len(page.data["features"]) == 8
+    assert {"column 3", "column 7"} <= set(page.data["features"])  # the two that the value depends on
+    assert "Of 10 features, the 8 that vary most with the value are shown." in page.words
+
+
+def test_groups_are_named_and_ranked(group_run: Run, tmp_path: Path) -> None:
+    page = Page.read(report(group_run, tmp_path / "r.html"))
+    assert page.data["level"] == "group"
+    item = page.data["explanations"][0]
+    names = {name for name, _, _ in [*item["helps"], *item["hurts"]]}
+    assert names
+    assert names <= {f"source {g}" for g in range(6)}
+    assert all(members == 20 for _, _, members in item["helps"])
+    assert page.words.count("source ") == 6  # the table
+    assert "scores of groups" in page.words
+
+
+@pytest.mark.parametrize("method", ["turnover", "first_order", "kernel"])
+def test_group_table_adds_up_for_every_method(group_run: Run, tmp_path: Path, method: str) -> None:
+    page = Page.read(report(group_run, tmp_path / "r.html", method=method))
+    assert page.data["level"] == ("instance" if method == "kernel" else "group")
+    assert page.words.count("source ") == 6
+
+
+def test_no_issues(number_run: Run, tmp_path: Path) -> None:
+    audit = auditing.audit(number_run)
+    kind = audit.table.schema.get_field_index("kind")
+    calm = auditing.Audit(audit.table.set_column(kind, "kind", [["ok"] * audit.table.num_rows]), audit.method)
+    page = Page.read(report(number_run, tmp_path / "r.html", audit=calm))
+    assert page.data["issues"] == []
+    assert "No training value is suspected to be wrong." in page.words
+    assert "data-export" not in {key for _, attributes in page.elements for key in attributes}
+
+
+def test_a_stored_run_reports_into_its_directory_and_again(tmp_path: Path) -> None:
+    run = trained(numbers(), out=tmp_path / "run")
+    path = report(run)
+    assert path == tmp_path / "run" / "report.html"
+    scores = {p.name for p in (tmp_path / "run" / "scores").iterdir()}
+    assert Page.read(report(run, limit=3)).data["name"] == "run"
+    assert scores < {p.name for p in (tmp_path / "run" / "scores").iterdir()}  # other targets, other names
+    assert not list(tmp_path.glob("run/.report*"))
+
+
+def test_a_failed_report_leaves_the_old_one(
+    picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(whence.rundir.os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        report(picture_run, path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_bad_input_is_refused(picture_run: Run, number_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(WhenceError, match="no place for the report in a run that is kept in memory"):
+        report(picture_run)
+    with pytest.raises(WhenceError, match=r"not a file in .*: got a directory, expected a file name"):
+        report(picture_run, tmp_path)
+    with pytest.raises(WhenceError, match="an option out of range in top: got 0, expected at least 1"):
+        report(picture_run, tmp_path / "r.html", top=0)
+    with pytest.raises(WhenceError, match="an audit of other data"):
+        report(picture_run, tmp_path / "r.html", audit=auditing.audit(number_run))
+    with pytest.raises(WhenceError, match="no split named 'nowhere'"):
+        report(picture_run, tmp_path / "r.html", targets="nowhere")
+    assert list(tmp_path.iterdir()) == []

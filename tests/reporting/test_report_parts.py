@@ -1,0 +1,161 @@
+"""Numbers, charts and sheets of pictures by themselves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.reporting.conftest import numbers, pictures
+from whence.reporting.cards import telling_features
+from whence.reporting.charts import epoch_ticks, exposure_chart, spread, ticks
+from whence.reporting.figures import clean, percent, plain_title, scaled_unit, signed, significant
+from whence.reporting.pictures import Album
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "0"),
+        (1.0, "1.00"),
+        (0.012345, "0.0123"),
+        (1234.5, "1,230"),
+        (-0.5, "\u22120.500"),
+        (9.999, "10.0"),
+        (1.5e-6, "1.50\u00a0\u00d7\u00a010\u207b\u2076"),
+        (2e7, "2.00\u00a0\u00d7\u00a010\u2077"),
+        (math.nan, "\u2013"),
+        (None, "\u2013"),
+    ],
+)
+def test_significant(value: float | None, written: str) -> None:
+    assert significant(value) == written
+
+
+def test_percent_does_not_round_to_certainty() -> None:
+    assert [percent(x) for x in (0.9604, 1.0, 0.99999, 0.0, 1e-6, None)] == [
+        "96.0\u00a0%",
+        "100.0\u00a0%",
+        ">\u00a099.9\u00a0%",
+        "0.0\u00a0%",
+        "<\u00a00.1\u00a0%",
+        "\u2013",
+    ]
+
+
+def test_signs_and_units() -> None:
+    assert [signed(x) for x in (2.0, -2.0, 0.0)] == ["+2.00", "\u22122.00", "0"]
+    assert scaled_unit([3e-5, -2e-6], "nats") == (pytest.approx(1e6), "10⁻⁶ nats")
+    assert scaled_unit([0.4], "nats") == (1.0, "nats")
+    assert scaled_unit([math.nan], "nats") == (1.0, "nats")
+    assert scaled_unit([], "nats") == (1.0, "nats")
+
+
+def test_broken_text_becomes_writable() -> None:
+    assert clean("a\ud800\x00b").encode() == "a\ufffd\ufffdb".encode()
+    assert plain_title("a\u202e\n b") == "a b"
+
+
+def rows(*losses: float) -> list[dict[str, float]]:
+    return [
+        {"epoch": k + 1, "own_loss": loss, "flipped_loss": 2 * loss, "dev_loss": 1.0}
+        for k, loss in enumerate(losses)
+    ]
+
+
+@pytest.mark.parametrize("losses", [(0.5,), (0.9, 0.4, 0.1), tuple(np.linspace(3, 0, 300)), (0.0, 0.0)])
+@pytest.mark.parametrize("width", [360, 720])
+def test_chart_is_sound_and_names_its_lines(losses: tuple[float, ...], width: int) -> None:
+    drawn = exposure_chart(rows(*losses), "nats", width)
+    assert drawn is not None
+    svg = ET.fromstring(str(drawn))
+    words = [text.text for text in svg.iter("text")]
+    assert {"own mask", "flipped mask", "dev (unseen)", "mean loss (nats)", "epoch"} <= set(words)
+    assert len(list(svg.iter("polyline"))) == (0 if len(losses) == 1 else 3)
+    for circle in svg.iter("circle"):
+        assert 0 <= float(circle.get("cx", "-1")) <= width
+        assert 0 <= float(circle.get("cy", "-1")) <= 300
+
+
+def test_chart_height_is_the_loss() -> None:
+    drawn = exposure_chart(rows(1.0, 0.5, 0.0), "nats", 720)
+    own = [
+        float(c.get("cy", "0"))
+        for c in ET.fromstring(str(drawn)).iter("circle")
+        if c.get("class") == "dot own"
+    ]
+    assert own[1] == pytest.approx((own[0] + own[2]) / 2, abs=0.1)
+    assert own[2] == 260.0  # the axis
+
+
+def test_no_history_has_no_chart() -> None:
+    assert exposure_chart([], "nats", 720) is None
+    assert exposure_chart([{"epoch": 1.0}], "nats", 720) is None
+
+
+@given(st.floats(1e-6, 1e9), st.integers(1, 10_000))
+def test_ticks_are_few_and_cover(high: float, epochs: int) -> None:
+    marks = ticks(0.0, high)
+    assert marks[0] == 0
+    assert marks[-1] >= high * (1 - 1e-6)
+    assert 2 <= len(marks) <= 7
+    written = epoch_ticks(1, epochs, 6)
+    assert written[0] == 1
+    assert written[-1] == epochs
+    assert len(written) <= 8
+
+
+@given(st.lists(st.floats(20, 250), min_size=1, max_size=5))
+def test_labels_keep_their_distance(places: list[float]) -> None:
+    moved = np.sort(spread(places, 16, 20, 250))
+    assert np.all(np.diff(moved) >= 16 - 1e-6)
+    assert moved[-1] <= 250 + 1e-6
+
+
+def decoded(source: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB"))
+
+
+def test_small_pictures_are_kept_exactly() -> None:
+    generator = np.random.default_rng(0)
+    album = Album()
+    images = generator.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    assert [album.add(image) for image in images] == list(range(300))
+    sheets = album.sheets()
+    assert sheets is not None
+    assert len(sheets["sources"]) == 2
+    for number in (0, 17, 255, 256, 299):
+        sheet = decoded(sheets["sources"][number // sheets["tiles"]])
+        place = number % sheets["tiles"]
+        top, left = place // sheets["columns"] * 8, place % sheets["columns"] * 8
+        np.testing.assert_array_equal(sheet[top : top + 8, left : left + 8], images[number])
+
+
+@pytest.mark.parametrize(
+    "shape", [(200, 100), (200, 100, 1), (200, 100, 2), (200, 100, 3), (200, 100, 4), (1, 500)]
+)
+def test_large_pictures_of_any_shape_shrink(shape: tuple[int, ...]) -> None:
+    album = Album([np.full(shape, 200, np.uint8), np.full((40, 60), 200, np.uint8)])
+    sheets = album.sheets()
+    assert sheets is not None
+    assert max(sheets["width"], sheets["height"]) == 96
+    assert abs(int(decoded(sheets["sources"][0])[0, 0, 0]) - 200) <= 3
+
+
+def test_dim_pictures_are_brightened() -> None:
+    sheets = Album([np.full((8, 8), 16, np.uint8)]).sheets()
+    assert sheets is not None
+    assert decoded(sheets["sources"][0]).max() == 255
+    assert Album().sheets() is None
+
+
+def test_telling_features() -> None:
+    assert {3, 7} <= set(telling_features(numbers()).tolist())
+    assert len(telling_features(pictures())) == 0
