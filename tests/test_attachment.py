@@ -18,7 +18,9 @@ class VGGLike(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        )
         self.classifier = nn.Sequential(nn.Linear(8 * 16, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 32), nn.ReLU(True),
                                         nn.Dropout(), nn.Linear(32, 10))  # fmt: skip
 
@@ -125,7 +127,9 @@ def test_errors_leave_the_model_as_it_was():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(WhenceError, match=r"no nn\.Dropout to replace in Sequential\. Name modules.*where='1'"):
         whence.attach(model)
-    with pytest.raises(WhenceError, match=r"no module of that name in where: got 'head\.\*', expected names such as 0, 1, 2"):
+    with pytest.raises(
+        WhenceError, match=r"no module of that name in where: got 'head\.\*', expected names such as 0, 1, 2"
+    ):
         whence.attach(model, ["1", "head.*"])
     with pytest.raises(WhenceError, match="keep rate out of range"):
         whence.attach(model, "1", keep=0.01)

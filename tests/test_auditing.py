@@ -48,7 +48,16 @@ def test_the_table_is_the_contract(planted):
     run, _, _, audit = planted
     table = pq.read_table(run.directory.path / "audit.parquet")
     assert table.equals(audit.table)
-    assert table.column_names[:8] == ["id", "name", "given_label", "suggested_label", "p_wrong", "memorization", "influence_on_dev", "kind"]
+    assert table.column_names[:8] == [
+        "id",
+        "name",
+        "given_label",
+        "suggested_label",
+        "p_wrong",
+        "memorization",
+        "influence_on_dev",
+        "kind",
+    ]
     assert table["id"].to_pylist() == run.train.ids.tolist()
     assert set(table["kind"].to_pylist()) <= set(KINDS)
     assert sum(audit.counts().values()) == 400

@@ -32,7 +32,14 @@ def mlp(*widths, seed=0, keep=0.5, bias=True):
 
 @pytest.mark.parametrize(
     ("shape", "axis", "expected_axis"),
-    [((3, 8), None, 1), ((3, 5, 8), None, 2), ((3, 8, 4, 4), None, 1), ((3, 8, 2, 4, 4), None, 1), ((3, 8, 5), 1, 1), ((3, 4, 4, 8), -1, 3)],
+    [
+        ((3, 8), None, 1),
+        ((3, 5, 8), None, 2),
+        ((3, 8, 4, 4), None, 1),
+        ((3, 8, 2, 4, 4), None, 1),
+        ((3, 8, 5), 1, 1),
+        ((3, 4, 4, 8), -1, 3),
+    ],
 )
 @pytest.mark.parametrize("keep", [0.5, 0.3])
 def test_mask_has_the_shape_of_units(shape, axis, expected_axis, keep):

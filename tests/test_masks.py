@@ -171,7 +171,14 @@ def test_layers_seeds_and_domains_are_unrelated():
         return keep_bits(np.arange(500), 512, **{"seed": 0, "layer": "a", **changed})
 
     base = bits()
-    for other in (bits(layer="b"), bits(layer="a.1"), bits(seed=1), bits(seed=2**32), bits(seed=-1), bits(domain="random")):
+    for other in (
+        bits(layer="b"),
+        bits(layer="a.1"),
+        bits(seed=1),
+        bits(seed=2**32),
+        bits(seed=-1),
+        bits(domain="random"),
+    ):
         assert abs((base == other).mean() - 0.5) < 4 * 0.5 / np.sqrt(base.size)
     assert mask_key(1, "2") != mask_key(12, "")
 

@@ -27,7 +27,13 @@ def test_write_aside(tmp_path):
 def test_tied_weights_and_types_survive(tmp_path):
     directory = RunDirectory(tmp_path)
     shared = torch.randn(4, 3)
-    tensors = {"a": shared, "b": shared, "half": torch.ones(2, dtype=torch.bfloat16), "n": torch.tensor(7), "view": shared.T}
+    tensors = {
+        "a": shared,
+        "b": shared,
+        "half": torch.ones(2, dtype=torch.bfloat16),
+        "n": torch.tensor(7),
+        "view": shared.T,
+    }
     directory.write_tensors("t.safetensors", tensors, {"note": "x"})
     read, metadata = directory.read_tensors("t.safetensors")
     assert metadata == {"note": "x"}

@@ -65,7 +65,7 @@ def test_memorized_instances_have_the_highest_memorization():
     memory = whence.memorization(run)
     assert memory[wrong].mean() > 0.5
     assert memory[wrong].mean() > np.delete(memory, wrong).mean() + 0.3
-    assert (-1 <= memory).all()
+    assert (memory >= -1).all()
     assert (memory <= 1).all()
 
 
@@ -85,7 +85,14 @@ def test_exposure_tells_leaks_from_isolation(run):
         def forward(self, x):
             return self.main(x) + 1e-4 * self.drop(x[:, :3])
 
-    leaky = whence.fit(whence.attach(Leaky()), blobs(60), dev=blobs(60, seed=1, start=1000), epochs=100, learning_rate=1e-2, device="cpu")
+    leaky = whence.fit(
+        whence.attach(Leaky()),
+        blobs(60),
+        dev=blobs(60, seed=1, start=1000),
+        epochs=100,
+        learning_rate=1e-2,
+        device="cpu",
+    )
     assert abs(exposure(leaky)["isolation"]) < 0.1
 
 

@@ -72,7 +72,9 @@ def test_workers_change_nothing():
 
 def test_accumulation_equals_large_batches():
     options = {"epochs": 2, "optimizer": "sgd", "learning_rate": 0.05}
-    assert_same_weights(weights(trained(batch_size=32, **options)), weights(trained(batch_size=8, accumulate=4, **options)), exact=False)
+    assert_same_weights(
+        weights(trained(batch_size=32, **options)), weights(trained(batch_size=8, accumulate=4, **options)), exact=False
+    )
 
 
 def test_torch_rng_is_left_alone():
@@ -124,21 +126,29 @@ def test_resumed_runs_are_identical(tmp_path, stop_at, monkeypatch):
     resumed = trained(out=tmp_path / "stopped", **options)
     assert_same_weights(weights(whole), weights(resumed))
     assert [row["dev_loss"] for row in whole.history] == [row["dev_loss"] for row in resumed.history]
-    assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_ordinary_dropout_beside_ours_resumes_too(tmp_path, monkeypatch):
     def run(out):
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
-        return whence.fit(whence.attach(model, "4"), blobs(60), epochs=3, batch_size=20, checkpoint_seconds=0, device="cpu", out=out)
+        model = nn.Sequential(
+            nn.Linear(6, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3)
+        )
+        return whence.fit(
+            whence.attach(model, "4"), blobs(60), epochs=3, batch_size=20, checkpoint_seconds=0, device="cpu", out=out
+        )
 
     whole = run(tmp_path / "whole")
     from whence.training import _Loop
 
     step = _Loop._step
     with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.step == 5 else step(self, b))
+        patch.setattr(
+            _Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.step == 5 else step(self, b)
+        )
         with pytest.raises(Stop):
             run(tmp_path / "stopped")
     torch.manual_seed(77)
@@ -212,7 +222,9 @@ def test_a_user_s_own_loop(tmp_path):
     scores = whence.influence(run, "dev", method="turnover")
     assert scores.shape == (60, 40)
     assert scores.rows.names[3] == "doc-3"
-    opened = whence.open_run(tmp_path / "run", model=network(6, 32, 3, seed=8), train=items, dev=blobs(40, seed=1, start=1000))
+    opened = whence.open_run(
+        tmp_path / "run", model=network(6, 32, 3, seed=8), train=items, dev=blobs(40, seed=1, start=1000)
+    )
     assert np.array_equal(whence.influence(opened, "dev", method="turnover"), scores)
     with pytest.raises(WhenceError, match="a model of your own"):
         whence.open_run(tmp_path / "run", train=items)

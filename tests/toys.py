@@ -30,10 +30,14 @@ def network(*widths, where=("1",), seed=0, keep=0.5, scheme="independent", head_
     layers = []
     for before, after in zip(widths[:-2], widths[1:-1], strict=True):
         layers += [nn.Linear(before, after), nn.ReLU()]
-    return whence.attach(nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=head_bias)), list(where), keep=keep, scheme=scheme)
+    return whence.attach(
+        nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=head_bias)), list(where), keep=keep, scheme=scheme
+    )
 
 
-def trained(*, where=("1",), widths=(6, 32, 3), n=120, groups=None, keep=0.5, out=None, scheme="independent", **options):
+def trained(
+    *, where=("1",), widths=(6, 32, 3), n=120, groups=None, keep=0.5, out=None, scheme="independent", **options
+):
     """A run on blobs with dev and test splits."""
     options = {"epochs": 5, "learning_rate": 1e-2, "batch_size": 16, "device": "cpu", **options}
     return whence.fit(network(*widths, where=where, keep=keep, scheme=scheme), blobs(n, groups=groups), dev=blobs(40, seed=1, start=1000),

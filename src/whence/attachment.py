@@ -93,7 +93,14 @@ def attached(model: nn.Module) -> dict[str, TurnOverDropout]:
 def placement(model: nn.Module) -> list[dict[str, Any]]:
     """What ``reattach`` needs to put the same layers into another copy of the model: JSON values."""
     return [
-        {"layer": layer.layer, "keep": layer.keep, "seed": layer.seed, "scheme": layer.scheme, "axis": layer.axis, "units": layer.units}
+        {
+            "layer": layer.layer,
+            "keep": layer.keep,
+            "seed": layer.seed,
+            "scheme": layer.scheme,
+            "axis": layer.axis,
+            "units": layer.units,
+        }
         for layer in attached(model).values()
     ]
 
@@ -106,10 +113,15 @@ def reattach(model: nn.Module, record: Sequence[dict[str, Any]]) -> nn.Module:
     """
     keys = {"layer", "keep", "seed", "scheme", "axis", "units"}
     if not isinstance(record, list) or not all(isinstance(entry, dict) and set(entry) == keys for entry in record):
-        raise WhenceError("a damaged description of masks", where="the run", expected=f"a list of {', '.join(sorted(keys))}")
+        raise WhenceError(
+            "a damaged description of masks", where="the run", expected=f"a list of {', '.join(sorted(keys))}"
+        )
     if attached(model):
         # A model that was not called yet does not know its widths.
-        ours = [{**entry, "units": entry["units"] or other["units"]} for entry, other in zip(placement(model), record, strict=False)]
+        ours = [
+            {**entry, "units": entry["units"] or other["units"]}
+            for entry, other in zip(placement(model), record, strict=False)
+        ]
         if len(attached(model)) != len(record) or ours != [dict(entry) for entry in record]:
             raise WhenceError("the model has other turn-over dropout than the run", where="the model",
                               got=f"{sorted(attached(model))}", expected=f"{[entry['layer'] for entry in record]}",
@@ -118,9 +130,13 @@ def reattach(model: nn.Module, record: Sequence[dict[str, Any]]) -> nn.Module:
     modules = dict(model.named_modules())
     for entry in record:
         if entry["layer"] not in modules:
-            raise WhenceError("the model lacks a module that the run masked", where="the model", expected=entry["layer"])
+            raise WhenceError(
+                "the model lacks a module that the run masked", where="the model", expected=entry["layer"]
+            )
     for entry in record:
-        layer = TurnOverDropout(entry["layer"], keep=entry["keep"], seed=entry["seed"], scheme=entry["scheme"], axis=entry["axis"])
+        layer = TurnOverDropout(
+            entry["layer"], keep=entry["keep"], seed=entry["seed"], scheme=entry["scheme"], axis=entry["axis"]
+        )
         layer.units = entry["units"]
         _put(model, entry["layer"], layer)
     return model
@@ -163,7 +179,9 @@ def _places(model: nn.Module, where: str | Sequence[str] | None) -> list[str]:
                               expected=f"names such as {', '.join(list(modules)[:12])}")  # fmt: skip
         if pattern not in modules:
             for kinds in (_DROPOUTS, _ACTIVATIONS):
-                if kept := {name: module for name, module in matched.items() if isinstance(module, (*kinds, TurnOverDropout))}:
+                if kept := {
+                    name: module for name, module in matched.items() if isinstance(module, (*kinds, TurnOverDropout))
+                }:
                     matched = kept
                     break
         chosen.update(dict.fromkeys(matched))

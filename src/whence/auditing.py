@@ -120,7 +120,12 @@ def _regression(run: Run) -> dict[str, Any]:
     predicted = out_of_sample(run)[:, 0]
     p_wrong = _outlier_posterior(run.train.targets - predicted)
     kind = np.where(p_wrong > 0.5, "label_issue", "ok").astype(object)
-    return {"suggested": run.task.show(predicted), "p_wrong": p_wrong, "kind": kind, "prediction": run.task.show(predicted)}
+    return {
+        "suggested": run.task.show(predicted),
+        "p_wrong": p_wrong,
+        "kind": kind,
+        "prediction": run.task.show(predicted),
+    }
 
 
 def _outlier_posterior(errors: np.ndarray, rounds: int = 100) -> np.ndarray:

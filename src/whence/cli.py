@@ -36,8 +36,15 @@ def training_options(command: Any) -> Any:
     for option in reversed(fields(TrainingOptions)):
         if option.name not in ("seed", "exposure_limit"):
             kind: Any = int if option.default is None else type(option.default)
-            command = click.option(f"--{option.name.replace('_', '-')}", option.name, type=kind, default=option.default,
-                                   show_default=option.default is not None, help=option.metadata["help"].capitalize() + ".")(command)  # fmt: skip
+            help = option.metadata["help"]
+            command = click.option(
+                f"--{option.name.replace('_', '-')}",
+                option.name,
+                type=kind,
+                default=option.default,
+                show_default=option.default is not None,
+                help=help[0].upper() + help[1:] + ".",
+            )(command)
     return command
 
 
@@ -53,20 +60,45 @@ def training_options(command: Any) -> Any:
 @click.option("--task", default="auto", show_default=True, help="auto, classification or regression.")
 @click.option("--limit", type=int, help="Use at most this many instances of each split.")
 @click.option("--split-seed", default=0, show_default=True, help="Of the division into splits and of --limit.")
-@click.option("--model", default="auto", show_default=True, help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.")
-@click.option("--masked", default="last", show_default=True, help="Hidden layers with turn-over dropout: last, all, or a glob of module names.")
+@click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.",
+)
+@click.option(
+    "--masked",
+    default="last",
+    show_default=True,
+    help="Hidden layers with turn-over dropout: last, all, or a glob of module names.",
+)
 @click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps.")
-@click.option("--scheme", default="independent", show_default=True, help="independent, or balanced (exactly half of the units).")
+@click.option(
+    "--scheme", default="independent", show_default=True, help="independent, or balanced (exactly half of the units)."
+)
 @click.option("--seed", default=0, show_default=True, help="Of masks, weights and the order of instances.")
 @training_options
 @as_json
-def fit(data: str, out: str, model: str, masked: str, keep: float, scheme: Any, seed: int, split_seed: int, as_json: bool, **given: Any) -> None:
+def fit(
+    data: str,
+    out: str,
+    model: str,
+    masked: str,
+    keep: float,
+    scheme: Any,
+    seed: int,
+    split_seed: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Train a model in which every training instance has its own mask."""
     from whence.data.loading import Source
     from whence.models import prepare
     from whence.training import fit as train
 
-    options = TrainingOptions(seed=seed, **{name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given})
+    options = TrainingOptions(
+        seed=seed, **{name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
+    )
     source = Source(data, seed=split_seed, **given)
     module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)
     run = train(module, dataset, out=out, progress=_terminal(), source=source, **options.to_json())
@@ -79,7 +111,9 @@ def fit(data: str, out: str, model: str, masked: str, keep: float, scheme: Any, 
     elif "dev_loss" in last:
         lines.append(f"loss on dev {last['dev_loss']:.3f} {run.loss.unit}")
     if last:
-        lines.append(f"loss on training instances under their own mask {last['own_loss']:.3f}, flipped {last['flipped_loss']:.3f}")
+        lines.append(
+            f"loss on training instances under their own mask {last['own_loss']:.3f}, flipped {last['flipped_loss']:.3f}"
+        )
     lines.append(f"run: {out}   next: whence audit {out}, whence influence {out}, whence report {out}")
     _print(as_json, record, lines)
 
@@ -89,12 +123,21 @@ def fit(data: str, out: str, model: str, masked: str, keep: float, scheme: Any, 
 @click.option("--targets", default="errors", show_default=True,
               help="A split, errors (wrong predictions), or a file of new instances with the columns of the data.")  # fmt: skip
 @click.option("--method", default="auto", show_default=True, help=_METHODS)
-@click.option("--quantity", default="loss", show_default=True, help="loss, accuracy, probability, margin; absolute_error for regression.")
+@click.option(
+    "--quantity",
+    default="loss",
+    show_default=True,
+    help="loss, accuracy, probability, margin; absolute_error for regression.",
+)
 @click.option("--top", default=5, show_default=True, help="Helpful and harmful instances to list for each target.")
 @click.option("--name", help="Of the scores inside the run; by default method and targets.")
-@click.option("--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means.")
+@click.option(
+    "--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means."
+)
 @as_json
-def influence(run: str, targets: str, method: str, quantity: str, top: int, name: str | None, matrix: bool, as_json: bool) -> None:
+def influence(
+    run: str, targets: str, method: str, quantity: str, top: int, name: str | None, matrix: bool, as_json: bool
+) -> None:
     """Score every training instance on every target: positive helps, negative hurts."""
     from whence.estimators import influence as score
     from whence.run import open_run
@@ -120,7 +163,10 @@ def influence(run: str, targets: str, method: str, quantity: str, top: int, name
     for column in range(min(3, scores.shape[1])):
         lines.append(f"target {scores.columns.names[column]}")
         for word, best in (("helped by", helpful), ("hurt by", harmful)):
-            listed = [f"{scores.rows.names[row]} {value:+.3g}" for row, value in zip(best.rows[column], best.values[column], strict=True)]
+            listed = [
+                f"{scores.rows.names[row]} {value:+.3g}"
+                for row, value in zip(best.rows[column], best.values[column], strict=True)
+            ]
             lines.append(f"  {word:<10}{', '.join(listed)}")
     if scores.shape[1] > 3:
         lines.append(f"… and {scores.shape[1] - 3:,} more targets in the table")
@@ -150,8 +196,12 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
     if len(rows):
         lines.append(f"{'id':<20} {'given':<16} {'suggested':<16} p(wrong)")
     for row in rows:
-        entry = {name: found.table[name][int(row)].as_py() for name in ("name", "given_label", "suggested_label", "p_wrong")}
-        lines.append(f"{entry['name'][:20]:<20} {entry['given_label'][:16]:<16} {entry['suggested_label'][:16]:<16} {entry['p_wrong']:.3f}")
+        entry = {
+            name: found.table[name][int(row)].as_py() for name in ("name", "given_label", "suggested_label", "p_wrong")
+        }
+        lines.append(
+            f"{entry['name'][:20]:<20} {entry['given_label'][:16]:<16} {entry['suggested_label'][:16]:<16} {entry['p_wrong']:.3f}"
+        )
     lines.append(f"audit: {table}")
     _print(as_json, record, lines)
 
@@ -159,7 +209,9 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
 @commands.command()
 @run_argument
 @click.option("--out", help="The HTML file; by default RUN/report.html.")
-@click.option("--targets", default="errors", show_default=True, help="Whose predictions to explain: a split, or errors.")
+@click.option(
+    "--targets", default="errors", show_default=True, help="Whose predictions to explain: a split, or errors."
+)
 @click.option("--method", default="auto", show_default=True, help=_METHODS)
 @click.option("--top", default=8, show_default=True, help="Helpful and harmful instances per prediction.")
 @as_json

@@ -47,7 +47,9 @@ class Demo:
     accuracy: float
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value.resolve().as_posix() if isinstance(value, Path) else value for name, value in vars(self).items()}
+        return {
+            name: value.resolve().as_posix() if isinstance(value, Path) else value for name, value in vars(self).items()
+        }
 
     def lines(self) -> list[str]:
         return [
@@ -75,7 +77,7 @@ def demo(out: str | os.PathLike[str] = "demo", *, seed: int = 0, progress: bool 
     run = fit(model, data, out=folder / "run", source=source, seed=seed, progress=progress)
     found = audit(run, progress=progress)
     page = report(run, audit=found, progress=progress)
-    wrong = planted[noisy.splits == "train"]  # type: ignore[index]
+    wrong = planted[noisy.splits == "train"]
     test = run.splits["test"]
     return Demo(
         report=page, run=folder / "run", data=path, instances=len(run.train), planted=int(wrong.sum()),
@@ -102,7 +104,7 @@ def plant_label_errors(data: Dataset, share: float, *, seed: int) -> tuple[Datas
 
 
 def _write_npz(path: Path, data: Dataset) -> None:
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in ("train", "dev", "test"):
         part = data.split(name)
         assert part.images is not None

@@ -68,7 +68,9 @@ class MaskContext:
         _room.current = self
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _room.current = self._outer.pop()
 
     def count(self, layer: str) -> None:
@@ -162,7 +164,10 @@ class TurnOverDropout(nn.Module):
         self.keep = exact_keep(keep, scheme)
         self.units: int | None = None
         # Hashed here once: torch.compile cannot follow a hash.
-        self._keys: dict[Domain, tuple[int, int]] = {"own": mask_key(seed, layer), "random": mask_key(seed, layer, "random")}
+        self._keys: dict[Domain, tuple[int, int]] = {
+            "own": mask_key(seed, layer),
+            "random": mask_key(seed, layer, "random"),
+        }
 
     def extra_repr(self) -> str:
         axis = "" if self.axis is None else f", axis={self.axis}"
@@ -176,7 +181,7 @@ class TurnOverDropout(nn.Module):
             if self.training:
                 raise WhenceError(
                     "turn-over dropout in training mode without ids", where=f"layer {self.layer!r}",
-                    mend="Wrap the forward and backward pass in `with whence.own(ids):` (or whence.full() for no masks).")  # fmt: skip
+                    mend="Wrap the forward and backward pass in `with whence.own(ids):` (whence.full() for no masks).")  # fmt: skip
             return features
         if not torch.compiler.is_compiling():
             context.count(self.layer)

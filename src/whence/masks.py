@@ -117,14 +117,26 @@ def mask_key(seed: int, layer: str, domain: Domain = "own") -> tuple[int, int]:
     """The Philox key of a layer: two words. Masks of training ids and random masks have different domains."""
     if not -(2**63) <= seed < 2**64:
         raise WhenceError("seed of more than 64 bits", got=seed, expected="-2^63 to 2^64-1")
-    content = (seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little") + domain.encode() + b"\0" + layer.encode("utf-8", "surrogatepass")
+    content = (
+        (seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+        + domain.encode()
+        + b"\0"
+        + layer.encode("utf-8", "surrogatepass")
+    )
     digest = hashlib.blake2b(content, digest_size=8, person=b"whence.mask.v1").digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 
 @overload
 def keep_bits(
-    ids: torch.Tensor, units: int, *, seed: int, layer: str, keep: float = ..., scheme: Scheme = ..., domain: Domain = ...
+    ids: torch.Tensor,
+    units: int,
+    *,
+    seed: int,
+    layer: str,
+    keep: float = ...,
+    scheme: Scheme = ...,
+    domain: Domain = ...,
 ) -> torch.Tensor: ...
 @overload
 def keep_bits(

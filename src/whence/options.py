@@ -12,7 +12,9 @@ from whence.errors import WhenceError
 __all__ = ["TrainingOptions"]
 
 
-def _option(default: Any, help: str, choices: tuple[Any, ...] = (), low: float | None = None, high: float | None = None) -> Any:
+def _option(
+    default: Any, help: str, choices: tuple[Any, ...] = (), low: float | None = None, high: float | None = None
+) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
@@ -33,12 +35,18 @@ class TrainingOptions:
         "linear", "how the learning rate falls to zero", choices=("linear", "cosine", "constant"))  # fmt: skip
     warmup: float = _option(0.0, "share of all steps in which the learning rate rises from zero", low=0, high=1)
     accumulate: int = _option(1, "batches whose gradients are added up for one step", low=1)
-    patience: int | None = _option(None, "stop after this many epochs without a lower dev loss, and keep the best epoch", low=1)
+    patience: int | None = _option(
+        None, "stop after this many epochs without a lower dev loss, and keep the best epoch", low=1
+    )
     seed: int = _option(0, "of the order of instances and of ordinary dropout", low=-(2**63), high=2**63 - 1)
     device: str = _option("auto", "cpu, cuda, cuda:1, mps, or auto")
-    autocast: Literal["off", "bfloat16", "float16"] = _option("off", "mixed precision", choices=("off", "bfloat16", "float16"))
+    autocast: Literal["off", "bfloat16", "float16"] = _option(
+        "off", "mixed precision", choices=("off", "bfloat16", "float16")
+    )
     workers: int = _option(0, "processes that gather batches", low=0)
-    checkpoint_seconds: float = _option(300.0, "longest time between checkpoints; one is also made after each epoch", low=0)
+    checkpoint_seconds: float = _option(
+        300.0, "longest time between checkpoints; one is also made after each epoch", low=0
+    )
     exposure_limit: int = _option(2000, "instances on which losses under own and flipped mask are followed", low=1)
 
     def __post_init__(self) -> None:
@@ -48,9 +56,15 @@ class TrainingOptions:
                 continue
             wanted = type(option.default) if option.default is not None else int
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            right = number and value == value if wanted is float else isinstance(value, wanted) and not isinstance(value, bool)
+            right = (
+                number and value == value
+                if wanted is float
+                else isinstance(value, wanted) and not isinstance(value, bool)
+            )
             if not right:
-                raise WhenceError("an option of the wrong type", where=option.name, got=repr(value), expected=wanted.__name__)
+                raise WhenceError(
+                    "an option of the wrong type", where=option.name, got=repr(value), expected=wanted.__name__
+                )
             if rule["choices"] and value not in rule["choices"]:
                 raise WhenceError("an option that does not exist", where=option.name, got=repr(value),
                                   expected=" or ".join(rule["choices"]))  # fmt: skip
@@ -69,7 +83,9 @@ class TrainingOptions:
                 device = torch.device(self.device)
                 torch.empty(0, device=device)
             except (RuntimeError, AssertionError, NotImplementedError) as error:
-                raise WhenceError("no such device", where="device", got=repr(self.device), mend="Use --device cpu.") from error
+                raise WhenceError(
+                    "no such device", where="device", got=repr(self.device), mend="Use --device cpu."
+                ) from error
             return device
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -18,7 +18,7 @@ from whence.data.loading import Source
 from whence.dropout import full
 from whence.errors import WhenceError
 from whence.forward import device_of, evaluating, outputs
-from whence.models import ModelSpec, build
+from whence.models import ModelSpec, build, encode_more
 from whence.quantities import LossFunction, Quantity, loss_of
 from whence.rundir import RunDirectory, digest, digest_tensors
 
@@ -85,6 +85,19 @@ class Run:
                               mend="Name one of these.")  # fmt: skip
         return self.splits[name]
 
+    def more_targets(self, path: str | os.PathLike[str]) -> Dataset:
+        """New instances to explain, from a table with the columns of the run's data.
+
+        Raises:
+            WhenceError: the run's data came from Python, or the table does not fit them.
+        """
+        if not self.config.get("source") or not self.config.get("model_spec"):
+            raise WhenceError("a file of new instances for a run whose data came from Python", where=str(path),
+                              mend="Give the instances themselves: whence.influence(run, (ids, inputs, targets)).")  # fmt: skip
+        source = Source.from_json(self.config["source"])
+        data = source.load()
+        return encode_more(ModelSpec.from_json(self.config["model_spec"]), data, source.load_more(path, data))
+
     def fingerprint(self) -> str:
         """A hash of training data, weights and masks: what scores belong to. 32 hexadecimal digits."""
         return digest(self.train.fingerprint(), digest_tensors(self.model.state_dict()), placement(self.model))
@@ -108,7 +121,13 @@ class Run:
         self.directory.write_tensors("model.safetensors", self.model.state_dict())
         self.directory.write_table("instances.parquet", instance_table(self.splits))
         self.directory.write_config(
-            {**self.config, "status": "trained", "fingerprint": fingerprint, "task": self.task.to_json(), "placement": placement(self.model)}
+            {
+                **self.config,
+                "status": "trained",
+                "fingerprint": fingerprint,
+                "task": self.task.to_json(),
+                "placement": placement(self.model),
+            }
         )
 
 
@@ -154,7 +173,9 @@ def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
         }
         if data.groups is not None:
             columns["group"] = data.groups
-            columns["group_name"] = [str(name) for name in (data.groups if data.group_names is None else data.group_names)]
+            columns["group_name"] = [
+                str(name) for name in (data.groups if data.group_names is None else data.group_names)
+            ]
         if data.texts is not None:
             columns["text"] = [str(text).encode("utf-8", "replace").decode() for text in data.texts]
         tables.append(pa.table(columns))
@@ -178,7 +199,11 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     directory = RunDirectory(path)
     config = directory.read_config()
     if config.get("status") != "trained":
-        raise WhenceError("the run is not trained yet", where=str(directory.path), mend="Give the same `whence fit` again to resume it.")
+        raise WhenceError(
+            "the run is not trained yet",
+            where=str(directory.path),
+            mend="Give the same `whence fit` again to resume it.",
+        )
     for key, kind in (("fingerprint", str), ("placement", list), ("task", dict)):
         if not isinstance(config.get(key), kind):
             raise WhenceError("a damaged file", where=str(directory.config_path), got=f"{key} {config.get(key)!r:.40}",
@@ -200,7 +225,9 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise WhenceError("the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)) from error
+        raise WhenceError(
+            "the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)
+        ) from error
     run = Run(model, train, dev=dev, test=test, loss=loss, out=path, config={**config, "opened": True})
     if run.fingerprint() != config["fingerprint"]:
         source = (config.get("source") or {}).get("path", "the data given")

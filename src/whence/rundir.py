@@ -89,7 +89,9 @@ class RunDirectory:
 
     def is_foreign(self) -> bool:
         """Whether the directory holds something that is not a run."""
-        return not self.exists() and self.path.is_dir() and any(not p.name.endswith(".tmp") for p in self.path.iterdir())
+        return (
+            not self.exists() and self.path.is_dir() and any(not p.name.endswith(".tmp") for p in self.path.iterdir())
+        )
 
     def read_config(self) -> dict[str, Any]:
         """What ``write_config`` wrote.
@@ -132,7 +134,9 @@ class RunDirectory:
         except (OSError, SafetensorError) as error:
             raise WhenceError("a damaged file", where=str(path), got=str(error), expected="safetensors") from error
 
-    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
         # Tied weights share storage, which the format refuses: each name gets a copy of its own.
         owned = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         with write_aside(self.path / name) as aside:

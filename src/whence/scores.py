@@ -26,6 +26,7 @@ import torch
 
 from whence.errors import WhenceError
 from whence.masks import as_ids
+from whence.noise import NoiseFloor, noise_floor
 from whence.rundir import RunDirectory, write_aside
 
 __all__ = ["Labels", "NoiseFloor", "Scores", "Top", "compute", "load_scores"]
@@ -57,36 +58,6 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """How the scores compare with scores of masks that were never trained on.
-
-    Attributes:
-        standard_deviation: float32 [M], of a score that means nothing, per target.
-        significant: share of all N×M scores beyond the null's central 95 %; 0.05 is chance.
-        excess: mean over targets of variance / null variance; 1 is chance.
-        masks: how many null masks.
-    """
-
-    standard_deviation: np.ndarray
-    significant: float
-    excess: float
-    masks: int
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether the scores as a whole cannot be told from chance.
-
-        The null quantiles are themselves estimates from ``masks`` draws, hence the margin.
-        """
-        return self.significant < 0.05 + 2 / np.sqrt(self.masks) * 0.22 and self.excess < 1.1
-
-    def verdict(self) -> str:
-        """The same in plain words."""
-        share = f"{100 * self.significant:.1f} % of scores lie beyond the 95 % range of masks never trained on (chance: 5 %)"
-        return f"Not distinguishable from chance: {share}." if self.is_noise else f"More than chance: {share}."
 
 
 @dataclass(eq=False)
@@ -139,11 +110,13 @@ class Scores:
             file = self.path / f"block-{number:05d}.npy"
             if not self.info.get("matrix", True):
                 raise WhenceError("the matrix of scores was not kept", where=str(self.path),
-                                  mend="Score again with keep_matrix=True; top() and mean_over_targets() need no matrix.")  # fmt: skip
+                                  mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
             try:
                 block = np.load(file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise WhenceError("a damaged file", where=str(file), got=str(error), expected="a block of scores") from error
+                raise WhenceError(
+                    "a damaged file", where=str(file), got=str(error), expected="a block of scores"
+                ) from error
             if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
                 raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
                                   expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
@@ -215,19 +188,8 @@ class Scores:
         """
         if self.null is None:
             raise WhenceError("no null distribution", where=f"scores by {self.info.get('method')}",
-                              mend="Only turnover and first_order scores have one; compare two runs of different seeds.")  # fmt: skip
-        low, high = np.quantile(self.null, [0.025, 0.975], axis=0)
-        beyond, total, squares = 0, np.zeros(self.shape[1]), np.zeros(self.shape[1])
-        for _, block in self.blocks():
-            beyond += int(((block < low) | (block > high)).sum())
-            total += block.sum(axis=0, dtype=np.float64)
-            squares += np.square(block, dtype=np.float64).sum(axis=0)
-        n = self.shape[0]
-        variance = squares / n - (total / n) ** 2
-        null_variance = self.null.var(axis=0, ddof=1, dtype=np.float64)
-        known = null_variance > 0
-        excess = float((variance[known] / null_variance[known]).mean()) if known.any() else 1.0
-        return NoiseFloor(np.sqrt(null_variance).astype(np.float32), beyond / (n * self.shape[1]), excess, len(self.null))
+                              mend="Only turnover and first_order scores have one; compare two runs of other seeds.")  # fmt: skip
+        return noise_floor(self.null, (block for _, block in self.blocks()))
 
     def to_parquet(self, path: str | os.PathLike[str], *, k: int | None = None) -> Path:
         """Write (target, id, score, and the names): every pair, or only the k most helpful and harmful of each target.
@@ -244,7 +206,9 @@ class Scores:
                          for c in range(self.shape[1]) for r, v in zip(top.rows[c], top.values[c], strict=True)}  # fmt: skip
                 keys = sorted(pairs, key=lambda pair: (pair[1], -pairs[pair]))
                 rows, columns = np.array([r for r, _ in keys]), np.array([c for _, c in keys])
-                writer.write_table(self._pairs(rows, columns, np.array([pairs[key] for key in keys], np.float32), schema))
+                writer.write_table(
+                    self._pairs(rows, columns, np.array([pairs[key] for key in keys], np.float32), schema)
+                )
             else:
                 for start, block in self.blocks():
                     rows = np.repeat(np.arange(start, start + len(block)), self.shape[1])
@@ -254,7 +218,10 @@ class Scores:
 
     def _pairs(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, schema: pa.Schema) -> pa.Table:
         row_names, column_names = pa.array(self.rows.names, pa.string()), pa.array(self.columns.names, pa.string())
-        return pa.table([self.targets[columns], column_names.take(columns), self.ids[rows], row_names.take(rows), values], schema=schema)
+        return pa.table(
+            [self.targets[columns], column_names.take(columns), self.ids[rows], row_names.take(rows), values],
+            schema=schema,
+        )
 
     def _ranges(self) -> Iterator[tuple[int, int, int]]:
         size = self.info["block_rows"]
@@ -270,7 +237,11 @@ class Scores:
         for number, start, stop in self._ranges():
             summary, _ = directory.read_tensors(f"block-{number:05d}.safetensors")
             if set(summary) != _SUMMARY or len(summary["row_sum"]) != stop - start:
-                raise WhenceError("a damaged file", where=str(self.path / f"block-{number:05d}.safetensors"), expected="a block's summary")
+                raise WhenceError(
+                    "a damaged file",
+                    where=str(self.path / f"block-{number:05d}.safetensors"),
+                    expected="a block's summary",
+                )
             yield start, summary
 
 
@@ -374,7 +345,11 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
         raise WhenceError("scores of another format", where=str(path), got=info.get("format"), expected=FORMAT)
     axes = [directory.read_table(name) for name in ("rows.parquet", "targets.parquet")]
     rows, columns = (Labels(axis["id"].to_numpy(), axis["name"].to_pylist()) for axis in axes)
-    if info.get("shape") != [len(rows), len(columns)] or not isinstance(info.get("block_rows"), int) or info["block_rows"] < 1:
+    if (
+        info.get("shape") != [len(rows), len(columns)]
+        or not isinstance(info.get("block_rows"), int)
+        or info["block_rows"] < 1
+    ):
         raise WhenceError("a damaged file", where=str(directory.path / "scores.json"), got=info.get("shape"),
                           expected=f"shape {[len(rows), len(columns)]}")  # fmt: skip
     scores = Scores(rows, columns, info, directory.path, null=_read_null(directory.path))

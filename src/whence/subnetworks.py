@@ -53,7 +53,9 @@ def memorization(run: Run) -> np.ndarray:
     if not isinstance(run.task, Classification):
         return losses(run, "flipped") - losses(run, "own")
     rows, labels = np.arange(len(run.train)), run.train.targets
-    difference: np.ndarray = probabilities(run, mask="own")[rows, labels] - probabilities(run, mask="flipped")[rows, labels]
+    difference: np.ndarray = (
+        probabilities(run, mask="own")[rows, labels] - probabilities(run, mask="flipped")[rows, labels]
+    )
     return difference
 
 
@@ -88,7 +90,7 @@ def exposure(run: Run) -> dict[str, float]:
         about 0 when it has learned the instance all the same (a leak), 1 when it does as badly as on unseen data,
         above 1 when it does worse. NaN without a gap.
     """
-    result = {f"{mask}_loss": float(losses(run, mask).mean()) for mask in ("own", "flipped", "full")}  # type: ignore[arg-type]
+    result = {f"{mask}_loss": float(losses(run, mask).mean()) for mask in ("own", "flipped", "full")}
     if "dev" in run.splits:
         result["dev_loss"] = float(losses(run, "full", run.splits["dev"]).mean())
         gap = result["dev_loss"] - result["own_loss"]

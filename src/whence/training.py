@@ -79,7 +79,9 @@ def fit(
         attach(model, seed=chosen.seed)
     splits = as_splits(train, dev=dev, test=test)
     if chosen.patience is not None and "dev" not in splits:
-        raise WhenceError("early stopping without dev instances", where="patience", mend="Give dev instances, or no patience.")
+        raise WhenceError(
+            "early stopping without dev instances", where="patience", mend="Give dev instances, or no patience."
+        )
     quantity = loss if isinstance(loss, Quantity) else loss_of(splits["train"].task, loss)
     model.to(chosen.torch_device())
     probe(model, splits["train"])
@@ -106,9 +108,18 @@ def fit(
             raise WhenceError("the directory holds another run", where=str(directory.path), got=_difference(before, config),
                               mend="Give another directory, or delete this one.")  # fmt: skip
         if before["status"] == "trained":
-            return open_run(directory.path, model=model, train=splits["train"], dev=splits.get("dev"), test=splits.get("test"), loss=loss)
+            return open_run(
+                directory.path,
+                model=model,
+                train=splits["train"],
+                dev=splits.get("dev"),
+                test=splits.get("test"),
+                loss=loss,
+            )
     elif directory is not None and directory.is_foreign():
-        raise WhenceError("a directory that is not a run", where=str(directory.path), expected="a new or empty directory, or a run")
+        raise WhenceError(
+            "a directory that is not a run", where=str(directory.path), expected="a new or empty directory, or a run"
+        )
     if directory is not None:
         directory.write_config(config)
     loop = _Loop(model, splits, quantity, chosen, directory, progress)
@@ -116,7 +127,15 @@ def fit(
     model.eval()
     config.update(status="trained", results=loop.history[-1] if loop.history else {}, seconds=round(loop.seconds, 3))
     others = {name: data for name, data in splits.items() if name != "train"}
-    run = Run(model, splits["train"], dev=others.pop("dev", None), test=others.pop("test", None), loss=loss, out=out, config=config)
+    run = Run(
+        model,
+        splits["train"],
+        dev=others.pop("dev", None),
+        test=others.pop("test", None),
+        loss=loss,
+        out=out,
+        config=config,
+    )
     run.splits.update(others)
     run.history = loop.history
     if run.directory is not None:
@@ -175,7 +194,9 @@ class _Loop:
         self.history.append(self._measure(epoch) | {"seconds": time.perf_counter() - began})
         self.seconds += time.perf_counter() - began
         self._judge(epoch)
-        bar.set_postfix({k: f"{self.history[-1][k]:.3f}" for k in ("own_loss", "flipped_loss", "dev_loss") if k in self.history[-1]})
+        bar.set_postfix(
+            {k: f"{self.history[-1][k]:.3f}" for k in ("own_loss", "flipped_loss", "dev_loss") if k in self.history[-1]}
+        )
         if self.directory is not None:
             self._checkpoint()
 
@@ -211,10 +232,12 @@ class _Loop:
             for batch in batches:
                 moved = batch.to(self.device)
                 with own(moved.mask_ids):
-                    with torch.autocast(self.device.type, getattr(torch, self.options.autocast, None), self.options.autocast != "off"):
+                    with torch.autocast(
+                        self.device.type, getattr(torch, self.options.autocast, None), self.options.autocast != "off"
+                    ):
                         given = outputs(self.model, moved.inputs)
                     losses = self.loss(given, moved.targets)
-                    self.scaler.scale(losses.sum() / instances).backward()
+                    torch.autograd.backward(self.scaler.scale(losses.sum() / instances))
                 total += float(losses.detach().sum())
         if not math.isfinite(total):
             raise WhenceError("the loss is not finite", where=f"training step {self.step}", got=total,
@@ -262,7 +285,11 @@ class _Loop:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for number, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in entry.items() if value is not None}
+            tensors |= {
+                f"optimizer.{number}.{name}": torch.as_tensor(value)
+                for name, value in entry.items()
+                if value is not None
+            }
         state = {"step": self.step, "history": self.history, "seconds": self.seconds, "stopped": self.stopped,
                  "best_loss": None if math.isinf(self.best_loss) else self.best_loss, "best_epoch": self.best_epoch,
                  "scaler": self.scaler.state_dict()}  # fmt: skip
@@ -285,7 +312,12 @@ class _Loop:
             restored["state"].setdefault(int(number), {})[entry] = value
         self.optimizer.load_state_dict(restored)
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.history, self.seconds, self.stopped = state["step"], state["history"], state["seconds"], state["stopped"]
+        self.step, self.history, self.seconds, self.stopped = (
+            state["step"],
+            state["history"],
+            state["seconds"],
+            state["stopped"],
+        )
         self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
         self.best_epoch = state["best_epoch"]
 

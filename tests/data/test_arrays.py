@@ -184,9 +184,7 @@ def test_a_feature_that_is_not_finite(save):
 
 @pytest.mark.parametrize("option", ["label", "text", "features", "id", "group", "split"])
 def test_options_for_tables_only(save, option):
-    with pytest.raises(
-        WhenceError, match=rf"an option for tables only in .*a.npz: got --{option}. Leave it out"
-    ):
+    with pytest.raises(WhenceError, match=rf"an option for tables only in .*a.npz: got --{option}. Leave it out"):
         load(save(**arrays()), **{option: "x"})
 
 
@@ -226,9 +224,7 @@ def test_an_archive_that_promises_gigabytes_costs_none(tmp_path):
     assert size < MAX_BYTES
     path = with_member(tmp_path / "a.npz", header((20, size // 20)), pack=zipfile.ZIP_DEFLATED)
     content = path.read_bytes()
-    true, false = (
-        struct.pack("<I", min(number, 2**32 - 2)) for number in (len(header((20, size // 20))), size)
-    )
+    true, false = (struct.pack("<I", min(number, 2**32 - 2)) for number in (len(header((20, size // 20))), size))
     path.write_bytes(content.replace(true, false))
     with pytest.raises(WhenceError, match=r"does not fit its size|promises more than it holds"):
         load(path)

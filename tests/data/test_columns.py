@@ -144,9 +144,7 @@ def test_features_are_float32_in_the_order_of_their_names(write):
 @pytest.mark.parametrize("value", ["", "nan", "NA", "inf", "1e300"])
 def test_a_feature_that_is_not_finite(write, value):
     path = write("a.csv", f"a,label\n1,0\n2,1\n{value},1\n")
-    message = (
-        rf"not a finite number in .*, column 'a', row 3 of the data \(the first .* is 1\): got '{value}'"
-    )
+    message = rf"not a finite number in .*, column 'a', row 3 of the data \(the first .* is 1\): got '{value}'"
     for features in ("a", None):
         with pytest.raises(WhenceError, match=message + ".*Fill it in, or remove the row or the column"):
             load(path, label="label", features=features)
@@ -154,9 +152,7 @@ def test_a_feature_that_is_not_finite(write, value):
 
 def test_a_feature_that_is_a_word(write):
     path = write("a.csv", "a,b,label\n1,2,0\n2,red,1\n")
-    with pytest.raises(
-        WhenceError, match=r"a feature that is not a number in .*column 'b', row 2 .*: got 'red'"
-    ):
+    with pytest.raises(WhenceError, match=r"a feature that is not a number in .*column 'b', row 2 .*: got 'red'"):
         load(path, label="label", features="a,b")
 
 
@@ -165,7 +161,5 @@ def test_text_that_is_not_text(write):
     with pytest.raises(WhenceError, match=r"a column that is not text in .*column 'text': got double"):
         load(path, label="label", text="text")
     path = write("b.parquet", {"label": [0, 1], "text": ["a", None]})
-    with pytest.raises(
-        WhenceError, match=r"a missing value in .*column 'text', row 2 of the data \(the first is 1\)"
-    ):
+    with pytest.raises(WhenceError, match=r"a missing value in .*column 'text', row 2 of the data \(the first is 1\)"):
         load(path, label="label", text="text")

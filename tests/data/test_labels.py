@@ -73,9 +73,7 @@ def test_mean_scale_and_classes_come_from_the_training_split():
     task, targets = task_of([1.0, 4.0, 10.5], train=train)
     assert (task.mean, task.scale) == (2.5, 1.5)
     np.testing.assert_allclose(targets, [-1, 1, 16 / 3], rtol=1e-6)
-    message = (
-        "unknown label in a.csv, column 'y', row 3: got 'c', expected a label of the training split: a, b"
-    )
+    message = "unknown label in a.csv, column 'y', row 3: got 'c', expected a label of the training split: a, b"
     with pytest.raises(WhenceError, match=message):
         task_of(["a", "b", "c"], train=train)
 
@@ -126,7 +124,5 @@ def test_a_rare_label_that_a_drawn_split_keeps_from_training_says_so(write):
     path = write("a.csv", "label,text\n" + "".join(f"{label},text\n" for label in labels))
     ids = np.arange(len(labels))
     seed = next(seed for seed in range(99) if divide(None, ids, seed=seed, where="")[-1] == "test")
-    with pytest.raises(
-        WhenceError, match=r"unknown label in .*row 21 .*drawn at random and this label is rare"
-    ):
+    with pytest.raises(WhenceError, match=r"unknown label in .*row 21 .*drawn at random and this label is rare"):
         load(path, label="label", text="text", seed=seed)

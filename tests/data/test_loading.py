@@ -34,9 +34,7 @@ def test_diabetes():
 
 
 def test_a_source_can_be_replayed_from_anywhere(write, monkeypatch, tmp_path):
-    path = write(
-        "a.csv", "who,x1,x2,y\n" + "".join(f"{row % 9},{row},{row * row},{row % 2}\n" for row in range(60))
-    )
+    path = write("a.csv", "who,x1,x2,y\n" + "".join(f"{row % 9},{row},{row * row},{row % 2}\n" for row in range(60)))
     monkeypatch.chdir(tmp_path)
     source = Source("a.csv", label="y", features="x*", group="who", limit=10, seed=7)
     assert source.path == path.resolve().as_posix()
@@ -72,9 +70,7 @@ def test_missing_files(tmp_path, ending):
         load(tmp_path / "nowhere" / f"a{ending}", **({} if ending == ".npz" else {"label": "y"}))
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything"
-)
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet", ".npz"])
 def test_unreadable_files(write, ending):
     path = write(f"a{ending}", "x")

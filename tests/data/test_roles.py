@@ -62,8 +62,7 @@ def test_without_text_and_features_all_other_columns_are_the_inputs_but_not_the_
 BAD = [
     (
         {},
-        "which column is the label is not said in a.csv: got columns id, split, label.*Did you mean --label "
-        "label?",
+        "which column is the label is not said in a.csv: got columns id, split, label.*Did you mean --label label?",
     ),
     (
         {"label": "labl"},
@@ -87,9 +86,7 @@ def test_bad_roles(given, message):
 
 
 def test_no_column_is_left():
-    with pytest.raises(
-        WhenceError, match=r"no column is left for the inputs in a.csv: got columns id, label"
-    ):
+    with pytest.raises(WhenceError, match=r"no column is left for the inputs in a.csv: got columns id, label"):
         assign(("id", "label"), label="label", where="a.csv")
 
 
@@ -99,9 +96,7 @@ def test_a_header_with_another_separator(write):
 
 
 def test_words_among_the_other_columns_ask_for_a_choice(write):
-    path = write(
-        "a.csv", "label,city,review,size\n0,Bonn,much longer than a city,1\n1,Köln,another long text,2\n"
-    )
+    path = write("a.csv", "label,city,review,size\n0,Bonn,much longer than a city,1\n1,Köln,another long text,2\n")
     message = "so the inputs have to be named in .*: got city, review. Name the text with --text review"
     with pytest.raises(WhenceError, match=message):
         load(path, label="label")

@@ -31,8 +31,7 @@ def test_the_draw_is_a_file_format():
     assert draw(ids[:2], seed=-1, purpose="limit").tolist() == [0xFAF4E452F5FA9101, 0xEB765219DC9FE6E3]
     assert draw(ids, seed=2**64 - 1, purpose="split").tolist() == draw(ids, seed=-1, purpose="split").tolist()
     assert " ".join(drawn(range(20))) == (
-        "test train dev train dev dev train train train dev dev train train train dev train train test "
-        "train test"
+        "test train dev train dev dev train train train dev dev train train train dev train train test train test"
     )
 
 
@@ -109,9 +108,7 @@ def test_given_splits_stay(write):
 
 def test_no_split_called_train(write):
     path = write("a.csv", "split,label,text\n" + "all,0,a\nall,1,b\nrest,1,b\n" * 9)
-    message = (
-        "no split is called train in .*a.csv, column 'split': got 'all', 'rest', expected train.*--split none"
-    )
+    message = "no split is called train in .*a.csv, column 'split': got 'all', 'rest', expected train.*--split none"
     with pytest.raises(WhenceError, match=message):
         load(path, label="label", text="text")
     assert {"train", "dev", "test"} >= set(load(path, label="label", text="text", split="none").splits)
@@ -123,9 +120,7 @@ def test_too_few_instances_to_draw():
         WhenceError, match=r"no training instance after drawing the splits in a.csv: got 1 ids or groups"
     ):
         drawn([lonely])
-    with pytest.raises(
-        WhenceError, match=r"no training instance after drawing a dev split.*Name dev instances"
-    ):
+    with pytest.raises(WhenceError, match=r"no training instance after drawing a dev split.*Name dev instances"):
         divide(np.array(["train"], object), np.array([alone]), seed=0, where="a.csv")
 
 

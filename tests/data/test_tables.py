@@ -100,9 +100,7 @@ def write_all(folder: Path, columns: dict[str, list[object]]) -> None:
 
 
 def test_csv_quoting_is_the_standard_one(write):
-    path = write(
-        "a.csv", 'label,text\r\n1,"two\r\nlines, and a ""quote"""\r\n0,mid"dle\r\n\r\n1,""\r\n0,NA\r\n'
-    )
+    path = write("a.csv", 'label,text\r\n1,"two\r\nlines, and a ""quote"""\r\n0,mid"dle\r\n\r\n1,""\r\n0,NA\r\n')
     data = load(path, label="label", text="text", split="none", seed=3)
     assert data.texts.tolist() == ['two\r\nlines, and a "quote"', 'mid"dle', "", "NA"]
     assert data.names.tolist() == ["0", "1", "2", "3"]

@@ -113,7 +113,10 @@ class Attention(nn.Module):
 def sentences(n, seed, start):
     generator = np.random.default_rng(seed)
     ids = generator.integers(0, 20, (n, 7))
-    return [(start + i, {"ids": torch.from_numpy(ids[i]), "padding": torch.arange(7) > 4}, int(ids[i, 0] > 9)) for i in range(n)]
+    return [
+        (start + i, {"ids": torch.from_numpy(ids[i]), "padding": torch.arange(7) > 4}, int(ids[i, 0] > 9))
+        for i in range(n)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["awkward", "attention", "conv"])
@@ -125,7 +128,15 @@ def test_any_architecture(kind):
         model, train, test = whence.attach(Attention()), sentences(30, 0, 0), sentences(9, 1, 100)
     else:
         model = whence.attach(
-            nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)), "3"
+            nn.Sequential(
+                nn.Unflatten(1, (1, 2, 3)),
+                nn.Conv2d(1, 8, 2),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(16, 3),
+            ),
+            "3",
         )
         train, test = blobs(30), blobs(9, seed=2, start=500)
     run = whence.fit(model, train, test=test, epochs=2, device="cpu")
@@ -179,7 +190,9 @@ def test_first_order_is_a_central_difference():
     errors = []
     for share in (0.2, 0.1, 0.05):
         torch.manual_seed(0)
-        run = whence.Run(whence.attach(Scaled(share).double()), as_double(blobs(40)), test=as_double(blobs(9, seed=2, start=500)))
+        run = whence.Run(
+            whence.attach(Scaled(share).double()), as_double(blobs(40)), test=as_double(blobs(9, seed=2, start=500))
+        )
         gap = np.asarray(influence(run, "test", method="first_order")) - reference(run, run.splits["test"])
         errors.append(np.abs(gap).max())
     assert errors[0] / errors[1] == pytest.approx(8, rel=0.4)
@@ -209,7 +222,9 @@ def as_double(data):
 def ridge(x, y, damping):
     """Least squares with the kernel's ridge: (XᵀX/n + λ mean diag I) w = Xᵀy/n."""
     moment = x.T @ x / len(x)
-    return moment, np.linalg.solve(moment + damping * np.trace(moment) / len(moment) * np.eye(len(moment)), x.T @ y / len(x))
+    return moment, np.linalg.solve(
+        moment + damping * np.trace(moment) / len(moment) * np.eye(len(moment)), x.T @ y / len(x)
+    )
 
 
 def test_kernel_is_leave_one_out_for_least_squares():
@@ -263,7 +278,9 @@ def test_kernel_is_the_last_layer_s_gradient_product():
 
     of_train, of_targets = gradients(run.train), gradients(targets)
     with torch.no_grad():
-        hidden = torch.cat([run.model[1](run.model[0](run.train.batch(np.arange(120)).inputs)), torch.ones(120, 1)], 1).double()
+        hidden = torch.cat(
+            [run.model[1](run.model[0](run.train.batch(np.arange(120)).inputs)), torch.ones(120, 1)], 1
+        ).double()
     moment = hidden.T @ hidden / 120
     moment += 0.3 * moment.diagonal().mean() * torch.eye(33)
     expected = torch.einsum("ich,hk,mck->im", of_train, torch.linalg.inv(moment), of_targets).numpy()
@@ -328,13 +345,21 @@ def test_regression():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(80, 6)).astype(np.float32)
     y = x[:, 0] + 0.1 * generator.normal(size=80).astype(np.float32)
-    run = whence.fit(network(6, 32, 1), (np.arange(60), x[:60], y[:60]), test=(np.arange(20), x[60:], y[60:]), epochs=10, device="cpu")
+    run = whence.fit(
+        network(6, 32, 1),
+        (np.arange(60), x[:60], y[:60]),
+        test=(np.arange(20), x[60:], y[60:]),
+        epochs=10,
+        device="cpu",
+    )
     assert isinstance(run.task, Regression)
     for quantity in ("loss", "absolute_error"):
         expected = reference(run, run.splits["test"], quantity_named(quantity, run.task))
         np.testing.assert_allclose(influence(run, "test", method="turnover", quantity=quantity), expected, atol=1e-5)
     assert np.isfinite(influence(run, "test", method="kernel")).all()
-    with pytest.raises(WhenceError, match="unknown quantity: got 'accuracy', expected one of loss, absolute_error for regression"):
+    with pytest.raises(
+        WhenceError, match="unknown quantity: got 'accuracy', expected one of loss, absolute_error for regression"
+    ):
         influence(run, "test", quantity="accuracy")
     with pytest.raises(WhenceError, match="errors are defined for classification"):
         influence(run, "errors")

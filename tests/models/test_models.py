@@ -108,7 +108,9 @@ def test_ngram_batches_do_not_depend_on_padding():
     with torch.no_grad():
         whole = model(*encoded.inputs.gather(np.arange(20)))
         for row in range(20):
-            torch.testing.assert_close(model(*encoded.inputs.gather(np.array([row])))[0], whole[row], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                model(*encoded.inputs.gather(np.array([row])))[0], whole[row], atol=1e-5, rtol=1e-5
+            )
 
 
 @pytest.mark.parametrize(

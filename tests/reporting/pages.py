@@ -59,6 +59,4 @@ class Page(HTMLParser):
         return " ".join(self.text.split())
 
     def attribute(self, name: str) -> list[str]:
-        return [
-            value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name
-        ]
+        return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name]

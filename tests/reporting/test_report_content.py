@@ -21,9 +21,7 @@ from whence.subnetworks import probabilities
 
 @pytest.fixture(scope="module")
 def page(picture_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    return Page.read(
-        report(picture_run, tmp_path_factory.mktemp("report") / "r.html", targets="test", limit=10, top=5)
-    )
+    return Page.read(report(picture_run, tmp_path_factory.mktemp("report") / "r.html", targets="test", limit=10, top=5))
 
 
 def test_numbers_are_those_of_the_audit(picture_run: Run, page: Page) -> None:
@@ -58,13 +56,9 @@ def test_helpful_and_harmful_instances_are_the_extreme_scores(picture_run: Run, 
     for column, item in enumerate(items):
         assert instances[item["i"]]["id"] == targets.name_of(column)
         best = np.argsort(-scores[:, column])[:5]
-        assert [instances[i]["id"] for i, _ in item["helps"]] == [
-            names[r] for r in best if scores[r, column] > 0
-        ]
+        assert [instances[i]["id"] for i, _ in item["helps"]] == [names[r] for r in best if scores[r, column] > 0]
         worst = np.argsort(scores[:, column])[:5]
-        assert [instances[i]["id"] for i, _ in item["hurts"]] == [
-            names[r] for r in worst if scores[r, column] < 0
-        ]
+        assert [instances[i]["id"] for i, _ in item["hurts"]] == [names[r] for r in worst if scores[r, column] < 0]
         for pairs, rows in ((item["helps"], best), (item["hurts"], worst)):
             shown = np.array([value for _, value in pairs])
             ratio = shown / scores[rows[: len(shown)], column]
@@ -177,9 +171,7 @@ def test_a_stored_run_reports_into_its_directory_and_again(tmp_path: Path) -> No
     assert not list(tmp_path.glob("run/.report*"))
 
 
-def test_a_failed_report_leaves_the_old_one(
-    picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_report_leaves_the_old_one(picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.html"
     path.write_text("old")
 

@@ -65,8 +65,7 @@ def test_broken_text_becomes_writable() -> None:
 
 def rows(*losses: float) -> list[dict[str, float]]:
     return [
-        {"epoch": k + 1, "own_loss": loss, "flipped_loss": 2 * loss, "dev_loss": 1.0}
-        for k, loss in enumerate(losses)
+        {"epoch": k + 1, "own_loss": loss, "flipped_loss": 2 * loss, "dev_loss": 1.0} for k, loss in enumerate(losses)
     ]
 
 
@@ -86,11 +85,7 @@ def test_chart_is_sound_and_names_its_lines(losses: tuple[float, ...], width: in
 
 def test_chart_height_is_the_loss() -> None:
     drawn = exposure_chart(rows(1.0, 0.5, 0.0), "nats", 720)
-    own = [
-        float(c.get("cy", "0"))
-        for c in ET.fromstring(str(drawn)).iter("circle")
-        if c.get("class") == "dot own"
-    ]
+    own = [float(c.get("cy", "0")) for c in ET.fromstring(str(drawn)).iter("circle") if c.get("class") == "dot own"]
     assert own[1] == pytest.approx((own[0] + own[2]) / 2, abs=0.1)
     assert own[2] == 260.0  # the axis
 
@@ -138,9 +133,7 @@ def test_small_pictures_are_kept_exactly() -> None:
         np.testing.assert_array_equal(sheet[top : top + 8, left : left + 8], images[number])
 
 
-@pytest.mark.parametrize(
-    "shape", [(200, 100), (200, 100, 1), (200, 100, 2), (200, 100, 3), (200, 100, 4), (1, 500)]
-)
+@pytest.mark.parametrize("shape", [(200, 100), (200, 100, 1), (200, 100, 2), (200, 100, 3), (200, 100, 4), (1, 500)])
 def test_large_pictures_of_any_shape_shrink(shape: tuple[int, ...]) -> None:
     album = Album([np.full(shape, 200, np.uint8), np.full((40, 60), 200, np.uint8)])
     sheets = album.sheets()

@@ -16,8 +16,9 @@ from whence.run import Run
 from whence.scores import NoiseFloor
 from whence.subnetworks import exposure
 
-NOISE = NoiseFloor(np.ones(3, np.float32), 0.05, 1.0, 512)
-SIGNAL = NoiseFloor(np.ones(3, np.float32), 0.4, 6.0, 512)
+NOISE = NoiseFloor(np.ones(3, np.float32), 0.05, 1.0, 0.8, 512)
+FAINT = NoiseFloor(np.ones(3, np.float32), 0.07, 1.2, 1e-4, 512)
+SIGNAL = NoiseFloor(np.ones(3, np.float32), 0.4, 6.0, 1e-9, 512)
 TRUST = Trust(
     own_loss=0.1, flipped_loss=0.3, full_loss=0.2, dev_loss=0.3, isolation=1.0, unit="nats", method="kernel",
     floor_method="turnover", floor=NOISE, targets=3, target_set="test", level="instance", rows=100,
@@ -117,3 +118,11 @@ def test_groups_within_chance_are_noise() -> None:
 
 def test_no_groups_no_floor(picture_run: Run) -> None:
     assert group_floor(picture_run) is None
+
+
+def test_faint_signal_is_not_sold_as_trust() -> None:
+    for method in ("kernel", "turnover"):
+        found = findings(replace(TRUST, method=method, floor=FAINT))
+        assert "mostly noise" in [finding.value for finding in found]
+        assert "good" not in [finding.level for finding in found[:2]]
+    assert verdict(replace(TRUST, floor=FAINT)).endswith("are mostly noise.")

@@ -111,12 +111,16 @@ class Dataset:
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         columns = ("ids", "targets", "groups", "splits", "names", "group_names", "texts", "images")
-        taken: dict[str, Any] = {name: None if (column := getattr(self, name)) is None else column[rows] for name in columns}
+        taken: dict[str, Any] = {
+            name: None if (column := getattr(self, name)) is None else column[rows] for name in columns
+        }
         return replace(self, inputs=self.inputs.select(rows), **taken)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The instances of ``rows`` as tensors on the CPU."""
-        return Batch(rows, torch.from_numpy(self.mask_ids[rows]), self.inputs.gather(rows), torch.from_numpy(self.targets[rows]))
+        return Batch(
+            rows, torch.from_numpy(self.mask_ids[rows]), self.inputs.gather(rows), torch.from_numpy(self.targets[rows])
+        )
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All instances in order, ``size`` at a time."""

@@ -14,7 +14,7 @@ from whence.data.columns import Place, is_text, numbers_of, refuse_missing
 from whence.data.tasks import Classification, Regression, Task
 from whence.errors import WhenceError
 
-__all__ = ["TASKS", "Labels", "TaskName", "labels_of", "targets_of"]
+__all__ = ["TASKS", "Labels", "TaskName", "labels_of", "targets_like", "targets_of"]
 
 TaskName: TypeAlias = Literal["auto", "classification", "regression"]
 TASKS: tuple[TaskName, ...] = ("auto", "classification", "regression")
@@ -113,6 +113,28 @@ def targets_of(
                           expected="numbers for --task regression",
                           mend="Use --task classification, or name another column.")  # fmt: skip
     return _numbers(labels, train)
+
+
+def targets_like(labels: Labels, task: Task) -> np.ndarray:
+    """Labels of further instances as targets of a task that is settled: int64 [N] classes or float32 [N] numbers.
+
+    Raises:
+        WhenceError: a label that the task does not have, or that is not a number.
+    """
+    if isinstance(task, Regression):
+        if labels.kind == "words":
+            raise WhenceError("a label that is not a number", where=labels.place(0),
+                              got=repr(labels.distinct[labels.codes[0]]), expected="a number")  # fmt: skip
+        values = np.array(labels.distinct, np.float64)[labels.codes]
+        return ((values - task.mean) / task.scale).astype(np.float32)
+    position = {name: number for number, name in enumerate(task.classes)}
+    found = np.array([position.get(str(label), -1) for label in labels.distinct], np.int64)
+    targets: np.ndarray = found[labels.codes]
+    if (targets < 0).any():
+        row = int(np.flatnonzero(targets < 0)[0])
+        raise WhenceError("unknown label", where=labels.place(row), got=repr(str(labels.distinct[labels.codes[row]])),
+                          expected=f"a label of the training split: {', '.join(task.classes[:10])}")  # fmt: skip
+    return targets
 
 
 def _classes(labels: Labels, train: np.ndarray, present: np.ndarray, drawn: bool) -> tuple[Task, np.ndarray]:

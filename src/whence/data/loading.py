@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from whence.data.builtin import BUILTIN
 from whence.data.dataset import Dataset
 from whence.data.labels import TASKS, TaskName
-from whence.data.reading import read_source
+from whence.data.reading import read_more, read_source
 from whence.data.tables import TABLES
 from whence.errors import WhenceError
 
@@ -116,12 +116,34 @@ class Source:
         Raises:
             WhenceError: the file has gone, or as ``whence.data.load``.
         """
+        self._exists()
+        return read_source(self)
+
+    def load_more(self, path: str | os.PathLike[str], like: Dataset) -> Dataset:
+        """Further instances, from a table with the same columns: new targets to explain.
+
+        Args:
+            path: of the table.
+            like: what ``load`` gave; its classes and features are kept.
+
+        Raises:
+            WhenceError: this source is not a table, or as ``load``.
+        """
+        if not self.is_table:
+            raise WhenceError("further instances for data that are not a table", where=str(path), got=f"data from {self.path}",
+                              mend="Give them from Python: whence.influence(run, (ids, inputs, targets)).")  # fmt: skip
+        other = replace(self, path=os.fspath(path), group=None, split=None, limit=None)
+        other._exists()
+        if not other.is_table:
+            raise WhenceError("not a table", where=other.path, expected=f"one of {', '.join(TABLES)}")
+        return read_more(other, like)
+
+    def _exists(self) -> None:
         if self.path not in BUILTIN and not (path := Path(self.path)).exists():
             near = get_close_matches(path.name, _neighbors(path), 1)
             mend = f"Did you mean {near[0]}? " if near else ""
             mend += "Check the path, or put the file back if it was moved."
             raise WhenceError("no such file", where=self.path, mend=mend)
-        return read_source(self)
 
 
 def load(

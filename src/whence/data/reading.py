@@ -13,7 +13,7 @@ from whence.data.builtin import BUILTIN
 from whence.data.columns import Place, features_of, ids_of, names_of, place_in, refuse_repeated, texts_of
 from whence.data.dataset import Dataset
 from whence.data.inputs import ArrayInputs, Inputs, TextInputs
-from whence.data.labels import Labels, labels_of, targets_of
+from whence.data.labels import Labels, labels_of, targets_like, targets_of
 from whence.data.roles import assign
 from whence.data.splits import divide, limited
 from whence.data.tables import open_table, read_columns
@@ -22,7 +22,7 @@ from whence.errors import WhenceError
 if TYPE_CHECKING:
     from whence.data.loading import Source
 
-__all__ = ["read_source"]
+__all__ = ["read_more", "read_source"]
 
 
 def read_source(source: Source) -> Dataset:
@@ -38,6 +38,32 @@ def read_source(source: Source) -> Dataset:
         return _of_table(source)
     arrays = read_npz(Path(source.path))
     return _of_rows(source, arrays.x, arrays.y, arrays.splits, Place(f"{source.path}, y", arrays.place))
+
+
+def read_more(source: Source, like: Dataset) -> Dataset:
+    """Further instances from a table with the columns of the one that ``like`` came from: not divided into splits.
+
+    Args:
+        source: of the further table, with the options of the first.
+        like: its dataset: its task and its features are kept.
+
+    Raises:
+        WhenceError: as ``whence.data.load``; a label that ``like`` does not have.
+    """
+    reader = open_table(Path(source.path))
+    roles = assign(reader.names, label=source.label, text=source.text, features=like.feature_names, id=source.id,
+                   split="none", where=reader.path)  # fmt: skip
+    table = read_columns(reader, roles.used, [name for name in (roles.id,) if name is not None])
+    ids, names = _row_numbers(table.num_rows)
+    if roles.id is not None:
+        ids, names = ids_of(table.column(roles.id), place_in(reader, roles.id))
+        refuse_repeated(ids, names, place_in(reader, roles.id))
+    texts = None
+    if roles.text is not None:
+        texts = texts_of(table.column(roles.text), place_in(reader, roles.text)).to_numpy()
+    inputs: Inputs = ArrayInputs(features_of(table, roles, reader)) if texts is None else TextInputs(texts)
+    targets = targets_like(labels_of(table.column(roles.label), place_in(reader, roles.label)), like.task)
+    return Dataset(ids, inputs, targets, like.task, names=names, texts=texts, feature_names=like.feature_names)
 
 
 def _of_table(source: Source) -> Dataset:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import nn
 
 from whence.data import Dataset
-from whence.run import Run
 from whence.scores import Labels
 
 __all__ = ["Estimator", "MaskRows", "frozen", "instance_rows", "mask_rows"]

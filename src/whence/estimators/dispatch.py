@@ -69,7 +69,11 @@ def influence(
     chosen = choose(run, wanted) if method == "auto" else method
     if chosen not in METHODS:
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
-    known = [option for option in inspect.signature(METHODS[chosen]).parameters if option not in ("run", "targets", "quantity")]
+    known = [
+        option
+        for option in inspect.signature(METHODS[chosen]).parameters
+        if option not in ("run", "targets", "quantity")
+    ]
     for option in options:
         if option not in known:
             raise WhenceError("an option this method does not have", where=f"method {chosen}", got=repr(option),
@@ -84,7 +88,9 @@ def influence(
         suffix = "" if wanted.name == "loss" else f"-{wanted.name}"
         label = f"{chosen}-{info['target_set']}{suffix}" if name is None else name
         path = run.directory.path / "scores" / _safe(label)
-    with tqdm(total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False
+    ) as bar:
         return compute(
             estimator.block, estimator.rows, columns, info, path=path, null=lambda: estimator.null(null_masks, seed=0),
             block_rows=block_rows, keep_matrix=keep_matrix, progress=lambda rows: bar.update(rows),
@@ -108,7 +114,9 @@ def target_instances(run: Run, targets: Any) -> Dataset:
     if split is None:
         raise WhenceError("no instances to look for errors in", where="targets", expected="a test or dev split")
     if run.task.kind != "classification":
-        raise WhenceError("errors are defined for classification only", where="targets", mend="Name a split, such as test.")
+        raise WhenceError(
+            "errors are defined for classification only", where="targets", mend="Name a split, such as test."
+        )
     data = run.dataset(split)
     wrong = predict(run.model, data).argmax(1) != data.targets
     if not wrong.any():

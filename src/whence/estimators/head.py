@@ -62,7 +62,9 @@ def find_head(model: nn.Module, data: Dataset) -> Head | None:
             hook.remove()
     for linear, output in made.items():
         if _same(output, result) and read[linear].ndim == 2 and calls[linear] == 1:
-            masked = next((name for name, value in given.items() if _same(value, read[linear]) and uses[name] == 1), None)
+            masked = next(
+                (name for name, value in given.items() if _same(value, read[linear]) and uses[name] == 1), None
+            )
             return Head(linear, masked, only=masked is not None and len(layers) == 1)
     return None
 

@@ -51,7 +51,9 @@ class Kernel:
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "auto",
                  damping: float = 0.1, subnetworks: int = 8) -> None:  # fmt: skip
         if residual not in get_args(Residual):
-            raise WhenceError("unknown residual", where="method kernel", got=repr(residual), expected=", ".join(get_args(Residual)))
+            raise WhenceError(
+                "unknown residual", where="method kernel", got=repr(residual), expected=", ".join(get_args(Residual))
+            )
         if not damping > 0 or subnetworks < 1:
             raise WhenceError("an option out of range", where="method kernel", got=f"damping {damping}, subnetworks {subnetworks}",
                               expected="damping above 0, at least 1 sub-network")  # fmt: skip
@@ -66,12 +68,18 @@ class Kernel:
         masks: list[Mask] = ["flipped"] if residual == "flipped" else ["full"]
         if residual == "random":
             masks = [-1 - number for number in range(subnetworks)]
-        self.residuals = torch.stack([residuals(run, run.train, run.loss, mask, self.temperature) for mask in masks]).mean(0)  # (N, C)
+        self.residuals = torch.stack(
+            [residuals(run, run.train, run.loss, mask, self.temperature) for mask in masks]
+        ).mean(0)  # (N, C)
         of_targets = residuals(run, targets, quantity, "full", self.temperature) * quantity.helps  # (M, C)
         self.target_residuals = of_targets / (len(run.train) * curvature(run, self.temperature))
         self.features = _with_one(features_of(run.model, head, run.train)).cpu()  # (N, H+1)
         second_moment = (self.features.T.double() @ self.features.double()) / len(self.features)
-        ridge = damping * second_moment.diagonal().mean().clamp_min(1e-12) * torch.eye(len(second_moment), dtype=torch.float64)
+        ridge = (
+            damping
+            * second_moment.diagonal().mean().clamp_min(1e-12)
+            * torch.eye(len(second_moment), dtype=torch.float64)
+        )
         target_features = _with_one(features_of(run.model, head, targets)).cpu()
         self.whitened = torch.linalg.solve(second_moment + ridge, target_features.T.double()).float()  # (H+1, M)
 
@@ -103,10 +111,14 @@ def curvature(run: Run, temperature: float = 1.0, sample: int = 2048) -> float:
     part = run.train.select(np.arange(min(sample, len(run.train))))
     given = (torch.from_numpy(predict(run.model, part, "flipped")) / temperature).requires_grad_()
     with torch.enable_grad():
-        gradient = torch.autograd.grad(run.loss(given, torch.from_numpy(part.targets)).sum(), given, create_graph=True)[0]
+        gradient = torch.autograd.grad(run.loss(given, torch.from_numpy(part.targets)).sum(), given, create_graph=True)[
+            0
+        ]
         if not gradient.requires_grad:  # piecewise linear losses have none
             return 1.0
-        diagonal = [torch.autograd.grad(gradient[:, c].sum(), given, retain_graph=True)[0][:, c] for c in range(given.shape[1])]
+        diagonal = [
+            torch.autograd.grad(gradient[:, c].sum(), given, retain_graph=True)[0][:, c] for c in range(given.shape[1])
+        ]
     return max(float(torch.stack(diagonal).mean()), 1e-8)
 
 

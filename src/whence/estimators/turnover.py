@@ -104,7 +104,9 @@ class Turnover:
                 multipliers = {}
                 for name, value in bits.items():
                     q = self.layers[name].keep
-                    multipliers[name] = torch.cat([value[part] / q, ~value[part] / (1 - q)])  # (2R, D): own, then flipped
+                    multipliers[name] = torch.cat(
+                        [value[part] / q, ~value[part] / (1 - q)]
+                    )  # (2R, D): own, then flipped
                 own, flipped = self._under(multipliers, batch).chunk(2)  # (R, m, C) each
                 block = self._measure(flipped, batch.targets) - self._measure(own, batch.targets)
                 result[part, left : left + len(batch.targets)] = block

@@ -17,9 +17,9 @@ from whence.errors import WhenceError
 from whence.masks import Scheme
 from whence.models.conv import ConvNet
 from whence.models.mlp import MLP, Standardize
-from whence.models.ngrams import NgramClassifier, encode_ngrams
+from whence.models.ngrams import NgramClassifier, NgramEncoder
 
-__all__ = ["ModelSpec", "build", "prepare"]
+__all__ = ["ModelSpec", "build", "encode_more", "prepare"]
 
 _DEFAULT_WIDTHS = {"mlp": (512, 512), "conv": (16, 32, 256), "ngrams": (256,)}
 
@@ -48,8 +48,12 @@ class ModelSpec:
     def from_json(cls, record: Any) -> ModelSpec:
         """The spec that ``to_json`` wrote."""
         known = cls().to_json()
-        if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != {n: type(v) for n, v in known.items()}:
-            raise WhenceError("a damaged description of a model", where="the run", got=repr(record)[:60], expected=", ".join(known))
+        if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != {
+            n: type(v) for n, v in known.items()
+        }:
+            raise WhenceError(
+                "a damaged description of a model", where="the run", got=repr(record)[:60], expected=", ".join(known)
+            )
         return cls(**record)
 
     def parse(self, data: Dataset) -> tuple[str, tuple[int, ...]]:
@@ -65,7 +69,11 @@ class ModelSpec:
         if kind not in _DEFAULT_WIDTHS:
             raise WhenceError("unknown model", where="--model", got=repr(self.name),
                               expected="mlp:512,512, conv:16,32,256 or ngrams:256 (widths are yours)")  # fmt: skip
-        fits = {"ngrams": is_text, "mlp": not is_text, "conv": isinstance(data.inputs, ArrayInputs) and data.inputs.is_image}
+        fits = {
+            "ngrams": is_text,
+            "mlp": not is_text,
+            "conv": isinstance(data.inputs, ArrayInputs) and data.inputs.is_image,
+        }
         if not fits[kind]:
             raise WhenceError("a model that does not fit the data", where="--model", got=repr(self.name),
                               expected="ngrams for texts, mlp for features, mlp or conv for pictures")  # fmt: skip
@@ -80,7 +88,13 @@ class ModelSpec:
 
 
 def prepare(
-    data: Dataset, name: str = "auto", *, masked: str = "last", keep: float = 0.5, seed: int = 0, scheme: Scheme = "independent"
+    data: Dataset,
+    name: str = "auto",
+    *,
+    masked: str = "last",
+    keep: float = 0.5,
+    seed: int = 0,
+    scheme: Scheme = "independent",
 ) -> tuple[nn.Module, Dataset]:
     """A ready-made model with turn-over dropout in place, and the dataset encoded for it.
 
@@ -97,7 +111,7 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
     """As ``prepare``, from a ``ModelSpec``. The weights are drawn from ``seed``; torch's global generator is left alone."""
     kind, widths = spec.parse(data)
     if kind == "ngrams" and isinstance(data.inputs, TextInputs):
-        data = encode_ngrams(data)
+        data = NgramEncoder(data).encode(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[kind](data, widths)
@@ -105,6 +119,11 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
     attach(model, where, keep=spec.keep, seed=spec.seed, scheme=spec.scheme)
     model.whence_spec = spec  # type: ignore[assignment]  # so that fit can write down how to build it again
     return model, data
+
+
+def encode_more(spec: ModelSpec, data: Dataset, more: Dataset) -> Dataset:
+    """Further instances encoded as ``build`` encoded ``data``, which is not encoded yet."""
+    return NgramEncoder(data).encode(more) if spec.parse(data)[0] == "ngrams" else more
 
 
 def _last_activation(model: nn.Module) -> str:

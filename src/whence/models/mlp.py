@@ -62,7 +62,9 @@ class MLP(nn.Module):
         standardize: a fixed scaling of the features, or None.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, standardize: Standardize | None = None) -> None:
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, standardize: Standardize | None = None
+    ) -> None:
         super().__init__()
         self.standardize = standardize or nn.Identity()
         self.body = hidden_layers([inputs, *hidden])

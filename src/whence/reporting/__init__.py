@@ -75,9 +75,7 @@ def report(
             got=f"{audit.table.num_rows} rows",
             expected=f"the {len(run.train)} training ids of the run, in their order",
         )
-    page = render(
-        gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress)
-    )
+    page = render(gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress))
     with write_aside(target) as aside:
         aside.write_text(page, encoding="utf-8", newline="\n")
     return target

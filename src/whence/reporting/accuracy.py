@@ -120,9 +120,7 @@ def confusion_counts(run: Run, data: Dataset) -> np.ndarray:
     """int64 [C, C]: how many instances of true class (row) are predicted as each class (column)."""
     classes = run.task.outputs
     predicted = probabilities(run, data).argmax(1)
-    return np.bincount(data.targets * classes + predicted, minlength=classes * classes).reshape(
-        classes, classes
-    )
+    return np.bincount(data.targets * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def _line(run: Run, data: Dataset, mask: Mask, name: str, note: str) -> Line:

@@ -48,9 +48,7 @@ def exposure_chart(history: Sequence[dict[str, float]], unit: str, width: int) -
         for name, style, label in CURVES
         if (
             points := [
-                (row["epoch"], row[name])
-                for row in history
-                if _finite(row.get(name)) and _finite(row.get("epoch"))
+                (row["epoch"], row[name]) for row in history if _finite(row.get(name)) and _finite(row.get("epoch"))
             ]
         )
     ]
@@ -96,9 +94,7 @@ def _drawn(curve: _Curve, places: list[tuple[float, float]], end: float) -> list
             parts.append(f'<circle class="dot {curve.style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5">')
             parts.append(f"<title>{hint}</title></circle>")
     x, y = places[-1]
-    parts.append(
-        f'<line class="leader {curve.style}" x1="{x + 4:.1f}" y1="{y:.1f}" x2="{x + 12:.1f}" y2="{end:.1f}"/>'
-    )
+    parts.append(f'<line class="leader {curve.style}" x1="{x + 4:.1f}" y1="{y:.1f}" x2="{x + 12:.1f}" y2="{end:.1f}"/>')
     return [*parts, _text(f"name {curve.style}", x + 15, end + 4, curve.label, "start")]
 
 
@@ -119,14 +115,9 @@ def epoch_ticks(first: float, last: float, most: int) -> list[int]:
     """Whole epochs to write under the axis, the first and the last among them."""
     start, end = int(first), int(last)
     step = next(
-        s
-        for power in range(12)
-        for s in (10**power, 2 * 10**power, 5 * 10**power)
-        if (end - start) / s <= most
+        s for power in range(12) for s in (10**power, 2 * 10**power, 5 * 10**power) if (end - start) / s <= most
     )
-    inner = [
-        epoch for epoch in range(step, end, step) if epoch > start + step * 0.6 and epoch <= end - step * 0.6
-    ]
+    inner = [epoch for epoch in range(step, end, step) if epoch > start + step * 0.6 and epoch <= end - step * 0.6]
     return sorted({start, *inner, end})
 
 

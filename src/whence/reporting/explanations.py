@@ -142,11 +142,7 @@ def group_rows(
     on_dev: np.ndarray | None = None
     if audit.method is not None:
         values = audit.column("influence_on_dev")
-        on_dev = (
-            values[first]
-            if audit.method in MASKED
-            else np.bincount(member, weights=values, minlength=len(ids))
-        )
+        on_dev = values[first] if audit.method in MASKED else np.bincount(member, weights=values, minlength=len(ids))
     ranked = on_dev if on_dev is not None else on_targets
     order = np.arange(len(ids)) if ranked is None else np.argsort(ranked, kind="stable")
     if len(order) > 2 * _MOST_GROUPS:

@@ -52,7 +52,8 @@ def verdict(trust: Trust) -> str:
     if trust.groups is not None:
         beyond = f"{count(trust.groups.beyond)} of {count(len(trust.groups.deviations))}"
         return f"The mean influence of {beyond} groups on dev lies beyond what chance explains."
-    how = "cannot be told from chance" if trust.floor.is_noise else "are more than chance"
+    how = "are mostly noise" if trust.floor.is_mostly_noise else "are more than chance"
+    how = "cannot be told from chance" if trust.floor.is_noise else how
     return f"Published turn-over scores of {_rows(trust)} {how}."
 
 
@@ -79,6 +80,14 @@ def _shown(trust: Trust) -> Finding:
             f"They are {method} scores of {_rows(trust)}, and as a whole they cannot be told from chance "
             "(see below). Do not act on the order of these lists.",
         )
+    if trust.floor.is_mostly_noise:
+        return Finding(
+            "poor",
+            title,
+            "hardly",
+            f"They are {method} scores of {_rows(trust)}; there is some signal in them, but more noise "
+            "(see below). Do not act on a single one.",
+        )
     return Finding(
         "good" if trust.level == "group" else "caution",
         title,
@@ -104,6 +113,8 @@ def _floor(trust: Trust) -> Finding:
         text += " The lists on this page are made by another method, named above."
     if trust.floor.is_noise:
         return Finding("poor", title, "no", text)
+    if trust.floor.is_mostly_noise:
+        return Finding("poor", title, "mostly noise", text)
     return Finding("good", title, "yes", text)
 
 

@@ -86,12 +86,8 @@ def gather(
     gallery = Gallery(run, frozenset(issues.tolist()))
     choice = choose_targets(run, targets, limit)
     explanations = explain(run, choice, gallery, method=method, top=top, progress=progress)
-    tested = (
-        choice.data if choice.kind == "given" else None
-    )  # of a split, any of its instances, not its errors alone
-    trust = assess(
-        run, explanations.scores, targets=tested, target_set=choice.split, method=method, progress=progress
-    )
+    tested = choice.data if choice.kind == "given" else None  # of a split, any of its instances, not its errors alone
+    trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, progress=progress)
     accuracy = measure(run, audit)
     kinds, memorization = audit.column("kind"), audit.column("memorization")
     ranked = (-memorization).argsort(kind="stable")

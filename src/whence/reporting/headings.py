@@ -40,9 +40,7 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     else:
         facts.append(("Task", "regression"))
     if run.train.groups is not None:
-        facts.append(
-            ("Groups", f"{count(len(set(run.train.groups.tolist())))}; members of a group share one mask")
-        )
+        facts.append(("Groups", f"{count(len(set(run.train.groups.tolist())))}; members of a group share one mask"))
     return [*facts, ("Report made", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))]
 
 
@@ -54,16 +52,12 @@ def _model(run: Run) -> str:
     return f"{kind}, {count(parameters)} parameters"
 
 
-def summary_of(
-    run: Run, accuracy: Accuracy, audit: Audit, explanations: Explanations, trust: Trust
-) -> list[str]:
+def summary_of(run: Run, accuracy: Accuracy, audit: Audit, explanations: Explanations, trust: Trust) -> list[str]:
     """The findings of the report, a sentence each."""
     sentences = []
     best = accuracy.of("test") or accuracy.of("dev")
     if best is None:
-        sentences.append(
-            "There are no test or dev instances, so how well the model predicts unseen data is not known."
-        )
+        sentences.append("There are no test or dev instances, so how well the model predicts unseen data is not known.")
     elif isinstance(run.task, Classification):
         sentences.append(f"Accuracy {percent(best.main)} on {best.name} ({count(best.instances)} instances).")
     else:
@@ -96,9 +90,7 @@ def summary_of(
 
 def method_of(run: Run, explanations: Explanations, audit: Audit) -> list[tuple[str, str]]:
     """How the numbers were made: (what, value) pairs."""
-    layers = "; ".join(
-        f"{name}: {layer.units} units, keep rate {layer.keep:g}" for name, layer in run.layers.items()
-    )
+    layers = "; ".join(f"{name}: {layer.units} units, keep rate {layer.keep:g}" for name, layer in run.layers.items())
     box = [
         ("Influence scores", f"{explanations.method or 'none'}, on {run.loss.name}, in {run.loss.unit}"),
         ("Influence on dev", audit.method or "not computed: no dev split"),
@@ -117,9 +109,7 @@ def method_of(run: Run, explanations: Explanations, audit: Audit) -> list[tuple[
     if isinstance(spec, dict) and "seed" in spec:
         box.append(("Mask seed", str(spec["seed"])))
     box.append(("Run fingerprint", run.fingerprint()))
-    box.append(
-        ("Versions", f"whence {_version()}, torch {torch.__version__}, Python {platform.python_version()}")
-    )
+    box.append(("Versions", f"whence {_version()}, torch {torch.__version__}, Python {platform.python_version()}"))
     return box
 
 

@@ -66,9 +66,7 @@ def choose_targets(run: Run, targets: Any = "errors", limit: int = 50) -> Choice
     wrong = np.flatnonzero(predicted.argmax(1) != data.targets)
     if len(wrong):
         return _choice("errors", split, data, wrong[np.argsort(-confident[wrong], kind="stable")], limit)
-    return _choice(
-        "least_confident", split, data, np.argsort(confident, kind="stable"), min(limit, _LEAST_CONFIDENT)
-    )
+    return _choice("least_confident", split, data, np.argsort(confident, kind="stable"), min(limit, _LEAST_CONFIDENT))
 
 
 def score_name(run: Run, targets: Dataset, purpose: str) -> str:

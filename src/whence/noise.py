@@ -1,0 +1,97 @@
+"""Whether scores are more than chance: a comparison with scores of masks that were never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+__all__ = ["NoiseFloor", "noise_floor"]
+
+_LEVEL = 0.01
+_MOSTLY_NOISE = 0.5
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """How scores compare with those of masks that were never trained on.
+
+    If training left no trace of its masks, rows and null rows are draws of one distribution. That is tested on two
+    numbers per row, its mean and its mean square over targets (scores standardized by the null, target by target), which
+    are independent between rows however much targets resemble each other.
+
+    Attributes:
+        standard_deviation: float32 [M], of a score that means nothing, per target.
+        significant: share of all N×M scores beyond the null's central 95 %; 0.05 is chance.
+        excess: median over targets of the mean square / that of the null, both about the null's mean; 1 is chance.
+        p_value: of the two Mann–Whitney tests, with Bonferroni's correction.
+        masks: how many null masks.
+    """
+
+    standard_deviation: np.ndarray
+    significant: float
+    excess: float
+    p_value: float
+    masks: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the scores as a whole cannot be told from chance (p at least 0.01)."""
+        return self.p_value >= _LEVEL
+
+    @property
+    def signal(self) -> float:
+        """The share of the scores' mean square that is not noise, 0 to 1. Its square root bounds any correlation with truth."""
+        return max(0.0, 1 - 1 / self.excess) if self.excess > 0 else 0.0
+
+    @property
+    def is_mostly_noise(self) -> bool:
+        """Whether less than half of the scores' variance is signal."""
+        return self.is_noise or self.signal < _MOSTLY_NOISE
+
+    def verdict(self) -> str:
+        """The same in plain words."""
+        share = f"{100 * self.significant:.1f} % of scores lie beyond the 95 % range of masks never trained on (chance: 5 %)"
+        if self.is_noise:
+            return f"Not distinguishable from chance: {share}."
+        part = f"about {100 * self.signal:.0f} % of their variance is signal"
+        if self.is_mostly_noise:
+            return f"Mostly noise, {part}: {share}. Single scores and rankings are not to be trusted."
+        return f"More than chance, {part}: {share}."
+
+
+def noise_floor(null: np.ndarray, blocks: Iterable[np.ndarray]) -> NoiseFloor:
+    """Compare scores, given as blocks of rows [·, M], with null scores [S, M]. Holds one block at a time."""
+    low, high = np.quantile(null, [0.025, 0.975], axis=0, method="weibull")  # unbiased coverage for few masks
+    center = null.mean(axis=0, dtype=np.float64)
+    variance = null.var(axis=0, ddof=1, dtype=np.float64)
+    known = variance > 0  # a target that no mask moves says nothing
+    deviation = np.sqrt(variance[known])
+
+    def of_rows(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        standardized = (block[:, known] - center[known]) / deviation
+        return standardized.mean(axis=1), np.square(standardized).mean(axis=1)
+
+    beyond, count = 0, 0
+    total, squares = np.zeros(null.shape[1]), np.zeros(null.shape[1])
+    means, powers = [], []
+    for block in blocks:
+        beyond += int(((block < low) | (block > high)).sum())
+        count += len(block)
+        total += block.sum(axis=0, dtype=np.float64)
+        squares += np.square(block, dtype=np.float64).sum(axis=0)
+        if known.any():
+            mean, power = of_rows(np.asarray(block))
+            means.append(mean)
+            powers.append(power)
+    excess, p_value = 1.0, 1.0
+    if known.any():
+        spread = (squares / count - 2 * center * total / count + center**2)[known]  # about the null's mean
+        excess = float(np.median(spread / variance[known]))
+        tests = zip((np.concatenate(means), np.concatenate(powers)), of_rows(null), strict=True)
+        p_value = min(1.0, 2 * min(float(mannwhitneyu(ours, theirs).pvalue) for ours, theirs in tests))
+    return NoiseFloor(
+        np.sqrt(variance).astype(np.float32), beyond / (count * null.shape[1]), excess, p_value, len(null)
+    )
