@@ -147,11 +147,11 @@ def test_the_demo(whence, tmp_path):
     record = json.loads(out)
     assert record["auc"] > 0.97
     assert record["planted"] == round(0.05 * record["instances"])
-    assert (tmp_path / "demo" / "run" / "report.html").exists()
+    assert (tmp_path / "demo" / "digits" / "report.html").exists()
     code, out, _ = whence("demo", "--out", tmp_path / "demo")
-    assert out.splitlines()[-1] == f"report: {tmp_path / 'demo' / 'run' / 'report.html'}"
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'demo' / 'digits' / 'report.html'}"
     assert "Planted" in out
-    assert whence("influence", tmp_path / "demo" / "run", "--targets", "test")[0] == 0
+    assert whence("influence", tmp_path / "demo" / "digits", "--targets", "test")[0] == 0
 
 
 def test_regression(whence, tmp_path):
@@ -204,9 +204,9 @@ def test_mistakes_give_one_line(whence, tmp_path, mistake):
     ("content", "message"),
     [
         (b"", "empty"),
-        (b"id,x,label\n", "no .*rows|header"),
+        (b"id,x,label\n", "a table without rows"),
         ("text,label\ncafé,1\n".encode("latin-1") * 20, "UTF-8"),
-        (b"x,label\n1,2,3\n" * 5, "column"),
+        (b"x,label\n1,2,3\n", "a row of another length.*row 1.*got 3 values, expected 2"),
     ],
 )
 def test_bad_files_give_one_line(whence, tmp_path, content, message):

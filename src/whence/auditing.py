@@ -63,7 +63,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     - ``suggested_label``: the class of the largest p̄.
     - ``memorization`` = P(y; own) − P(y; flipped).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
-    - ``kind``: label_issue (another class has p̄ above one half, and above its own), memorized (memorization above one
+    - ``kind``: label_issue (another class has p̄ above one half, and the full network prefers another too), memorized (memorization above one
       half), ambiguous (no class has p̄ above one half), ok.
 
     For a regression, the suggested value is the flipped sub-network's prediction, p_wrong the posterior of the wider of
@@ -111,7 +111,8 @@ def _classification(run: Run) -> dict[str, Any]:
     kind = np.full(len(rows), "ok", dtype=object)
     kind[largest <= 0.5] = "ambiguous"
     kind[p_own - flipped[rows, given] > 0.5] = "memorized"
-    kind[(suggested != given) & (largest > 0.5)] = "label_issue"
+    # The flipped network alone also suspects instances that are merely rare: its units were trained against them.
+    kind[(suggested != given) & (largest > 0.5) & (full.argmax(1) != given)] = "label_issue"
     return {"suggested": run.task.show(suggested), "p_wrong": 1 - trusted[rows, given], "kind": kind,
             "p_own": p_own, "p_flipped": flipped[rows, given], "p_full": full[rows, given]}  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from whence import __version__
 from whence.errors import WhenceError
 from whence.options import TrainingOptions
 
@@ -22,7 +23,7 @@ _METHODS = "auto, turnover, first_order or kernel"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="whence")
+@click.version_option(__version__, prog_name="whence")
 def commands() -> None:
     """Which training examples made the model predict this, which help or hurt it, which labels should not be trusted."""
 

@@ -74,13 +74,13 @@ def demo(out: str | os.PathLike[str] = "demo", *, seed: int = 0, progress: bool 
     _write_npz(path, noisy)
     source = Source(str(path))
     model, data = prepare(source.load(), "mlp:512,512", seed=seed)
-    run = fit(model, data, out=folder / "run", source=source, seed=seed, progress=progress)
+    run = fit(model, data, out=folder / "digits", source=source, seed=seed, progress=progress)
     found = audit(run, progress=progress)
     page = report(run, audit=found, progress=progress)
     wrong = planted[noisy.splits == "train"]
     test = run.splits["test"]
     return Demo(
-        report=page, run=folder / "run", data=path, instances=len(run.train), planted=int(wrong.sum()),
+        report=page, run=folder / "digits", data=path, instances=len(run.train), planted=int(wrong.sum()),
         suspected=len(found.issues), found=int(wrong[found.issues].sum()),
         auc=float(roc_auc_score(wrong, found.column("p_wrong"))),
         accuracy=float((predict(run.model, test).argmax(1) == test.targets).mean()),

@@ -15,6 +15,7 @@ from torch import nn
 from whence.attachment import attached, placement, reattach
 from whence.data import Dataset
 from whence.data.loading import Source
+from whence.data.tasks import well_formed
 from whence.dropout import full
 from whence.errors import WhenceError
 from whence.forward import device_of, evaluating, outputs
@@ -177,7 +178,7 @@ def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
                 str(name) for name in (data.groups if data.group_names is None else data.group_names)
             ]
         if data.texts is not None:
-            columns["text"] = [str(text).encode("utf-8", "replace").decode() for text in data.texts]
+            columns["text"] = [well_formed(text) for text in data.texts]
         tables.append(pa.table(columns))
     return pa.concat_tables(tables, promote_options="default")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from whence.data.inputs import ArrayInputs, Inputs, ItemInputs, ModelInputs, to_device
-from whence.data.tasks import Classification, Regression, Task
+from whence.data.tasks import Classification, Regression, Task, well_formed
 from whence.errors import WhenceError
 from whence.masks import as_ids
 
@@ -93,7 +93,7 @@ class Dataset:
 
     def name_of(self, row: int) -> str:
         """The id of a row as the user wrote it."""
-        return str(self.ids[row] if self.names is None else self.names[row])
+        return well_formed(self.ids[row] if self.names is None else self.names[row])
 
     def split(self, name: str) -> Dataset:
         """The instances of one split."""

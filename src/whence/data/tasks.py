@@ -9,7 +9,12 @@ import numpy as np
 
 from whence.errors import WhenceError
 
-__all__ = ["Classification", "Regression", "Task", "task_from_json"]
+__all__ = ["Classification", "Regression", "Task", "task_from_json", "well_formed"]
+
+
+def well_formed(text: Any) -> str:
+    """Text that UTF-8 can hold: lone surrogates become question marks."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Classification:
 
     def show(self, targets: Any) -> list[str]:
         """Targets as the user wrote them."""
-        return [self.classes[int(target)] for target in np.atleast_1d(targets)]
+        return [well_formed(self.classes[int(target)]) for target in np.atleast_1d(targets)]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "classes": list(self.classes)}
