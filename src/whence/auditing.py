@@ -63,8 +63,8 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     - ``suggested_label``: the class of the largest p̄.
     - ``memorization`` = P(y; own) − P(y; flipped).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
-    - ``kind``: label_issue (another class has p̄ above one half, and the full network prefers another too), memorized (memorization above one
-      half), ambiguous (no class has p̄ above one half), ok.
+    - ``kind``: label_issue (another class has p̄ above one half, and the full network prefers another too), memorized
+      (memorization above one half), ambiguous (no class has p̄ above one half), ok.
 
     For a regression, the suggested value is the flipped sub-network's prediction, p_wrong the posterior of the wider of
     two zero-mean normal distributions fitted to its errors, and a label issue one with p_wrong above one half.
