@@ -6,7 +6,7 @@ hook, so checkpoints load with and without turn-over dropout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -23,7 +23,6 @@ _CHANNELS_FIRST = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Conv1d, nn.Conv2
                    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # fmt: skip
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
                 nn.Hardswish, nn.Softplus)  # fmt: skip
-_CHILD = "turn_over_dropout"
 
 
 def attach(
@@ -59,7 +58,7 @@ def attach(
     chosen = _places(model, where)
     for name in chosen:
         module = model.get_submodule(name)
-        if isinstance(module, TurnOverDropout) or hasattr(module, _CHILD):
+        if isinstance(module, TurnOverDropout) or _inserted(module):
             raise WhenceError("turn-over dropout is attached already", where=f"module {name!r}",
                               mend="Call whence.detach(model) first.")  # fmt: skip
     for name in chosen:
@@ -71,23 +70,32 @@ def attach(
 
 def detach(model: nn.Module) -> nn.Module:
     """Take all turn-over dropout out of a model, in place: replaced modules come back, inserted ones go."""
-    for path, layer in list(_places_of_layers(model)):
-        holder, _, child = path.rpartition(".")
-        parent = model.get_submodule(holder)
-        if "_replaced" in layer.__dict__:
-            original: nn.Module = layer.__dict__["_replaced"]
-            setattr(parent, child, original.train(layer.training))
-        elif hasattr(parent, child):
-            delattr(parent, child)
-            for key, hook in list(parent._forward_hooks.items()):
-                if getattr(hook, "__self__", None) is layer:
-                    del parent._forward_hooks[key]
+    # remove_duplicate=False: a dropout that is registered twice is put back twice.
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, TurnOverDropout) and "_replaced" in module.__dict__:
+            holder, _, child = path.rpartition(".")
+            original: nn.Module = module.__dict__["_replaced"]
+            setattr(model.get_submodule(holder), child, original.train(module.training))
+        for key in [key for key, _ in _inserted(module)]:
+            del module._forward_hooks[key]
     return model
 
 
 def attached(model: nn.Module) -> dict[str, TurnOverDropout]:
-    """The turn-over dropout layers of a model by layer name, in the order of its module tree."""
-    return {layer.layer: layer for layer in model.modules() if isinstance(layer, TurnOverDropout)}
+    """The turn-over dropout layers of a model by layer name, in the order of its module tree.
+
+    Raises:
+        WhenceError: two layers have one name, and so one mask.
+    """
+    layers: dict[str, TurnOverDropout] = {}
+    for module in model.modules():
+        found = [module] if isinstance(module, TurnOverDropout) else [layer for _, layer in _inserted(module)]
+        for layer in found:
+            if layer.layer in layers:
+                raise WhenceError("two turn-over dropout layers of one name, and so of one mask", where="the model",
+                                  got=repr(layer.layer), mend="Attach once to the whole model, naming the places.")  # fmt: skip
+            layers[layer.layer] = layer
+    return layers
 
 
 def placement(model: nn.Module) -> list[dict[str, Any]]:
@@ -152,15 +160,17 @@ def _put(model: nn.Module, name: str, layer: TurnOverDropout) -> None:
             holder, _, child = path.rpartition(".")
             setattr(model.get_submodule(holder), child, layer)
     else:
-        module.add_module(_CHILD, layer)
         module.register_forward_hook(layer.after)
 
 
-def _places_of_layers(model: nn.Module) -> Iterator[tuple[str, TurnOverDropout]]:
-    # remove_duplicate=False: a dropout that is registered twice is put back twice.
-    for path, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, TurnOverDropout):
-            yield path, module
+def _inserted(module: nn.Module) -> list[tuple[int, TurnOverDropout]]:
+    """The turn-over dropout layers that hang on a module, with the keys of their hooks.
+
+    They are not its children: a container would call them as one of its own.
+    """
+    hooks = module._forward_hooks.items()
+    layers = ((key, getattr(hook, "__self__", None)) for key, hook in hooks)
+    return [(key, layer) for key, layer in layers if isinstance(layer, TurnOverDropout)]
 
 
 def _places(model: nn.Module, where: str | Sequence[str] | None) -> list[str]:

@@ -59,32 +59,56 @@ class MaskContext:
     ) -> None:
         self.mode, self.ids, self.shared = mode, ids, shared
         self.multipliers = dict(multipliers or {})
-        self._outer: list[MaskContext | None] = []
-        self._forwards: Counter[str] = Counter()
+        self._outer: list[tuple[MaskContext | None, bool]] = []
+        self._seen: dict[str, list[torch.Tensor]] = {}
         self._recomputed: Counter[tuple[int, str]] = Counter()
 
     def __enter__(self) -> MaskContext:
-        self._outer.append(_room.current)
+        fast = torch.backends.mha.get_fastpath_enabled()
+        self._outer.append((_room.current, fast))
         _room.current = self
+        # torch's fused transformer layers leave out their dropout modules in evaluation mode, and our masks with them.
+        torch.backends.mha.set_fastpath_enabled(False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _room.current = self._outer.pop()
+        _room.current, fast = self._outer.pop()
+        torch.backends.mha.set_fastpath_enabled(fast)
 
-    def count(self, layer: str) -> None:
-        """Refuse a recomputation (gradient checkpointing) of a forward pass that was not made in this context."""
-        task = torch._C._current_graph_task_id()
-        if task == -1:
-            self._forwards[layer] += 1
+    def calls(self, layer: str) -> int:
+        """How many forward passes a layer made in this context, recomputations left out."""
+        return len(self._seen.get(layer, []))
+
+    def see(self, layer: str, features: torch.Tensor) -> None:
+        """Remember a forward pass, and refuse the recomputation (gradient checkpointing) of another context's.
+
+        A recomputation has the features of its forward pass; a sample of them tells whose it is.
+        """
+        flat = features.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64]
+        if not _recomputing():
+            self._seen.setdefault(layer, []).append(sample.clone())
             return
-        self._recomputed[task, layer] += 1
-        if self._recomputed[task, layer] > self._forwards[layer]:
+        self._recomputed[torch._C._current_graph_task_id(), layer] += 1
+        often = self._recomputed[torch._C._current_graph_task_id(), layer] > self.calls(layer)
+        if often or not any(_alike(sample, before) for before in self._seen.get(layer, [])):
             raise WhenceError(
                 "gradient checkpointing recomputes a batch under other ids than its own", where=f"layer {layer!r}",
                 mend="Call backward() inside the batch's own `with whence.own(ids)`, or give the checkpoint "
                      "context_fn=whence.checkpoint_contexts.")  # fmt: skip
+
+
+def _recomputing() -> bool:
+    """Whether a backward pass is under way, so that a forward pass can only be a recomputation."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(
+        a.float(), b.float().to(a.device), rtol=1e-2, atol=1e-4, equal_nan=True
+    )
 
 
 def own(ids: Any) -> MaskContext:
@@ -163,6 +187,7 @@ class TurnOverDropout(nn.Module):
         self.layer, self.seed, self.scheme, self.axis = layer, seed, scheme, axis
         self.keep = exact_keep(keep, scheme)
         self.units: int | None = None
+        self._masked = False  # whether the last forward pass was made in a context
         # Hashed here once: torch.compile cannot follow a hash.
         self._keys: dict[Domain, tuple[int, int]] = {
             "own": mask_key(seed, layer),
@@ -178,13 +203,16 @@ class TurnOverDropout(nn.Module):
         self._see(features)
         context = _room.current
         if context is None:
-            if self.training:
+            if self.training or (self._masked and _recomputing()):
                 raise WhenceError(
                     "turn-over dropout in training mode without ids", where=f"layer {self.layer!r}",
                     mend="Wrap the forward and backward pass in `with whence.own(ids):` (whence.full() for no masks).")  # fmt: skip
+            if not torch.compiler.is_compiling():
+                self._masked = False
             return features
         if not torch.compiler.is_compiling():
-            context.count(self.layer)
+            context.see(self.layer, features)
+            self._masked = True
         multipliers = self._multipliers(context, features)
         if multipliers is None:
             return features
@@ -205,6 +233,7 @@ class TurnOverDropout(nn.Module):
             raise WhenceError("turn-over dropout after a module that does not give a tensor",
                               where=f"module {self.layer!r}", got=type(output).__name__,
                               mend="Name a module whose output is one tensor.")  # fmt: skip
+        self.training = module.training
         masked: torch.Tensor = self(output)
         return masked
 

@@ -75,23 +75,19 @@ def as_ids(ids: Any) -> np.ndarray:
     """
     if isinstance(ids, torch.Tensor):
         ids = ids.detach().cpu().numpy()
-    if isinstance(ids, str | int | np.generic):
+    if isinstance(ids, str | int | float | np.generic):
         ids = [ids]
-    if not isinstance(ids, np.ndarray):
-        ids = list(ids) if isinstance(ids, Iterable) else [ids]
-        if not all(isinstance(value, str | int | np.integer) and not isinstance(value, bool) for value in ids):
-            bad = next(v for v in ids if isinstance(v, bool) or not isinstance(v, str | int | np.integer))
-            raise WhenceError("not an id", got=repr(bad), expected="an integer or a string")
-        ids = np.array(ids, dtype=object)
-    flat = ids.reshape(-1)
-    if flat.dtype.kind == "i":
-        return flat.astype(np.int64)
-    if flat.dtype.kind == "u":
-        return flat.astype(np.uint64).view(np.int64)
-    if flat.dtype.kind == "f" or flat.dtype.kind == "b":
-        raise WhenceError("not an id", got=f"dtype {flat.dtype}", expected="integers or strings",
+    array = ids if isinstance(ids, np.ndarray) else None
+    if array is not None and array.dtype.kind in "iu":
+        return array.reshape(-1).astype(np.int64 if array.dtype.kind == "i" else np.uint64).view(np.int64)
+    if array is not None and array.dtype.kind not in "OU":
+        raise WhenceError("not an id", got=f"dtype {array.dtype}", expected="integers or strings",
                           mend="Convert ids to integers; floats lose them above 2^53.")  # fmt: skip
-    words = [hash_id(str(value)) if isinstance(value, str) else int(value) for value in flat.tolist()]
+    flat = array.reshape(-1).tolist() if array is not None else list(ids) if isinstance(ids, Iterable) else [ids]
+    for value in flat:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | np.integer):
+            raise WhenceError("not an id", got=repr(value), expected="an integer or a string")
+    words = [hash_id(str(value)) if isinstance(value, str) else int(value) for value in flat]
     if any(not -(2**63) <= word < 2**64 for word in words):
         raise WhenceError("an id of more than 64 bits", got=next(w for w in words if not -(2**63) <= w < 2**64),
                           mend="Use it as a string.")  # fmt: skip
@@ -115,6 +111,7 @@ def exact_keep(keep: float, scheme: Scheme = "independent") -> float:
 
 def mask_key(seed: int, layer: str, domain: Domain = "own") -> tuple[int, int]:
     """The Philox key of a layer: two words. Masks of training ids and random masks have different domains."""
+    seed = int(seed)
     if not -(2**63) <= seed < 2**64:
         raise WhenceError("seed of more than 64 bits", got=seed, expected="-2^63 to 2^64-1")
     content = (
@@ -271,12 +268,13 @@ def _torch_bits(ids: torch.Tensor, units: int, key: tuple[int, int], keep: float
     block = torch.arange(-(-units * width // 128), device=ids.device)[None, :]
     low, high = (ids & _LOW)[:, None], ((ids >> 32) & _LOW)[:, None]
     zero = torch.zeros_like(low)
-    words = torch.stack(philox4x32((block + zero, zero, low, high), key), dim=-1).reshape(len(ids), -1)  # [B, 4·blocks]
+    words = torch.stack(philox4x32((block + zero, zero, low, high), key), dim=-1)
+    words = words.reshape(len(ids), 4 * words.shape[1])  # [B, 4·blocks]
     if width == 1:
         bits = (words[..., None] >> torch.arange(32, device=ids.device)) & 1
-        return bits.reshape(len(ids), -1)[:, :units].bool()
+        return bits.reshape(len(ids), bits.shape[1] * 32)[:, :units].bool()
     if width == 16:
-        halves = torch.stack((words & 0xFFFF, words >> 16), dim=-1).reshape(len(ids), -1)
+        halves = torch.stack((words & 0xFFFF, words >> 16), dim=-1).reshape(len(ids), 2 * words.shape[1])
         return halves[:, :units] < round(keep * 65536)
     drawn = (words[:, :units] << 31) | torch.arange(units, device=ids.device)
     order = drawn.sort(dim=1)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-__all__ = ["NoiseFloor", "noise_floor"]
+from whence.errors import WhenceError
 
+__all__ = ["FEWEST_MASKS", "NoiseFloor", "noise_floor"]
+
+FEWEST_MASKS = 100
 _LEVEL = 0.01
 _MOSTLY_NOISE = 0.5
 
@@ -63,35 +66,41 @@ class NoiseFloor:
 
 
 def noise_floor(null: np.ndarray, blocks: Iterable[np.ndarray]) -> NoiseFloor:
-    """Compare scores, given as blocks of rows [·, M], with null scores [S, M]. Holds one block at a time."""
-    low, high = np.quantile(null, [0.025, 0.975], axis=0, method="weibull")  # unbiased coverage for few masks
-    center = null.mean(axis=0, dtype=np.float64)
-    variance = null.var(axis=0, ddof=1, dtype=np.float64)
+    """Compare scores, given as blocks of rows [·, M], with null scores [S, M]. Holds one block at a time.
+
+    Raises:
+        WhenceError: fewer than 100 null masks.
+    """
+    if len(null) < FEWEST_MASKS:
+        raise WhenceError("too few null masks", where="null_masks", got=len(null), expected=f"at least {FEWEST_MASKS}")
+    low, high = np.quantile(null, [0.025, 0.975], axis=0, method="weibull")  # its coverage is unbiased
+    center, variance = null.mean(axis=0, dtype=np.float64), null.var(axis=0, ddof=1, dtype=np.float64)
     known = variance > 0  # a target that no mask moves says nothing
-    deviation = np.sqrt(variance[known])
+    # Half of the null sets the scale of the tests, the other half stands against the rows: both are then measured out of
+    # sample. With one and the same half, rows would look larger than a null that is standardized by itself.
+    scale, control = null[::2], null[1::2]
+    middle, deviation = scale.mean(axis=0, dtype=np.float64)[known], scale.std(axis=0, ddof=1, dtype=np.float64)[known]
+    deviation = np.where(deviation > 0, deviation, 1)
 
     def of_rows(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        standardized = (block[:, known] - center[known]) / deviation
+        standardized = (block[:, known] - middle) / deviation
         return standardized.mean(axis=1), np.square(standardized).mean(axis=1)
 
     beyond, count = 0, 0
-    total, squares = np.zeros(null.shape[1]), np.zeros(null.shape[1])
+    squares = np.zeros(null.shape[1])
     means, powers = [], []
     for block in blocks:
         beyond += int(((block < low) | (block > high)).sum())
         count += len(block)
-        total += block.sum(axis=0, dtype=np.float64)
-        squares += np.square(block, dtype=np.float64).sum(axis=0)
+        squares += np.square(block - center).sum(axis=0)
         if known.any():
             mean, power = of_rows(np.asarray(block))
             means.append(mean)
             powers.append(power)
     excess, p_value = 1.0, 1.0
     if known.any():
-        spread = (squares / count - 2 * center * total / count + center**2)[known]  # about the null's mean
-        excess = float(np.median(spread / variance[known]))
-        tests = zip((np.concatenate(means), np.concatenate(powers)), of_rows(null), strict=True)
+        excess = float(np.median(squares[known] / count / variance[known]))
+        tests = zip((np.concatenate(means), np.concatenate(powers)), of_rows(control), strict=True)
         p_value = min(1.0, 2 * min(float(mannwhitneyu(ours, theirs).pvalue) for ours, theirs in tests))
-    return NoiseFloor(
-        np.sqrt(variance).astype(np.float32), beyond / (count * null.shape[1]), excess, p_value, len(null)
-    )
+    share = beyond / (count * null.shape[1])
+    return NoiseFloor(np.sqrt(variance).astype(np.float32), share, excess, p_value, len(null))

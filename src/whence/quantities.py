@@ -6,6 +6,7 @@ it when lower is better, the other way round when higher is better.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 
 from whence.data.tasks import Classification, Task
 from whence.errors import WhenceError
+from whence.rundir import digest
 
 __all__ = ["QUANTITIES", "LossFunction", "Quantity", "loss_of", "quantity_named"]
 
@@ -46,6 +48,14 @@ class Quantity:
                               got=f"shape {tuple(values.shape)}", expected=f"{tuple(outputs.shape[:1])}",
                               mend='Losses of torch need reduction="none".')  # fmt: skip
         return values
+
+    def fingerprint(self, task: Task) -> str:
+        """What the function does, told by its values on fixed outputs: 32 hexadecimal digits. Names do not tell."""
+        generator = torch.Generator().manual_seed(0)
+        outputs = 3 * torch.randn(16, task.outputs, generator=generator)
+        targets = torch.arange(16) % task.outputs if isinstance(task, Classification) else torch.linspace(-2, 2, 16)
+        values = self(outputs, targets).detach().double().tolist()
+        return digest([f"{value:.3g}" for value in values], self.higher_is_better)
 
     @property
     def helps(self) -> int:
@@ -109,7 +119,8 @@ def quantity_named(quantity: str | Quantity | LossFunction, task: Task) -> Quant
     if isinstance(quantity, Quantity):
         return quantity
     if callable(quantity):
-        return Quantity(getattr(quantity, "__name__", "loss"), quantity, "units of the given loss")
+        name = re.sub(r"[^A-Za-z0-9]+", "_", getattr(quantity, "__name__", type(quantity).__name__)).strip("_")
+        return Quantity(name or "loss", quantity, "units of the given loss")
     known = _CLASSIFICATION if isinstance(task, Classification) else _REGRESSION
     if quantity not in known:
         raise WhenceError("unknown quantity", got=repr(quantity), expected=f"one of {', '.join(known)} for {task.kind}")

@@ -116,9 +116,15 @@ class Run:
                               expected="a new or empty directory, or a run")  # fmt: skip
         if self.directory.exists():
             before = self.directory.read_config()
-            if before.get("fingerprint") not in (None, fingerprint):
+            loss = before.get("loss_fingerprint")
+            if before.get("fingerprint") not in (None, fingerprint) or loss not in (
+                None,
+                self.loss.fingerprint(self.task),
+            ):
                 raise WhenceError("the directory holds another run", where=str(self.directory.path),
                                   mend="Give another directory, or delete this one.")  # fmt: skip
+            if before.get("status") == "trained":
+                self.config = {**before, **self.config}
         self.directory.write_tensors("model.safetensors", self.model.state_dict())
         self.directory.write_table("instances.parquet", instance_table(self.splits))
         self.directory.write_config(
@@ -126,6 +132,9 @@ class Run:
                 **self.config,
                 "status": "trained",
                 "fingerprint": fingerprint,
+                "loss": self.loss.name,
+                "loss_fingerprint": self.loss.fingerprint(self.task),
+                "architecture": digest(repr(self.model)),
                 "task": self.task.to_json(),
                 "placement": placement(self.model),
             }
@@ -151,15 +160,16 @@ def probe(model: nn.Module, data: Dataset) -> None:
     Raises:
         WhenceError: the model's outputs do not fit the task, or a masked layer was not reached.
     """
-    with evaluating(model), full(), torch.no_grad():
+    layers = attached(model)
+    with evaluating(model), full() as context, torch.no_grad():
         batch = data.batch(np.arange(min(2, len(data)))).to(device_of(model))
         given = outputs(model, batch.inputs)
     if given.shape != (len(batch.targets), data.task.outputs):
         raise WhenceError("the model's outputs do not fit the targets", where=type(model).__name__,
                           got=f"shape {tuple(given.shape)}", expected=f"{(len(batch.targets), data.task.outputs)}")  # fmt: skip
-    if idle := [name for name, layer in attached(model).items() if layer.units is None]:
-        raise WhenceError("a masked layer is never called", where="the model", got=", ".join(idle),
-                          mend="Attach to modules that the forward pass calls.")  # fmt: skip
+    if idle := [name for name in layers if not context.calls(name)]:
+        raise WhenceError("a masked layer that is not called in evaluation mode", where="the model", got=", ".join(idle),
+                          mend="Attach to modules that the forward pass calls whether it trains or not.")  # fmt: skip
 
 
 def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
@@ -230,6 +240,12 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
             "the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)
         ) from error
     run = Run(model, train, dev=dev, test=test, loss=loss, out=path, config={**config, "opened": True})
+    if config.get("loss_fingerprint") != run.loss.fingerprint(run.task):
+        raise WhenceError("another loss than the run's", where=str(directory.path), got=run.loss.name, expected=config.get("loss"),
+                          mend="Give the loss that it was trained with: whence.open_run(path, loss=...).")  # fmt: skip
+    if config.get("architecture") != digest(repr(model)):
+        raise WhenceError("another model than the run's", where=str(directory.path), got=type(model).__name__,
+                          mend="Give a model of the same modules.")  # fmt: skip
     if run.fingerprint() != config["fingerprint"]:
         source = (config.get("source") or {}).get("path", "the data given")
         raise WhenceError("the data or weights are not those of the run", where=str(directory.path), got=f"{source} as it is now",

@@ -34,6 +34,7 @@ from whence.errors import WhenceError
 __all__ = ["FORMAT", "RunDirectory", "digest", "digest_tensors", "write_aside"]
 
 FORMAT = 1
+_FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
 
 
 @contextmanager
@@ -89,9 +90,10 @@ class RunDirectory:
 
     def is_foreign(self) -> bool:
         """Whether the directory holds something that is not a run."""
-        return (
-            not self.exists() and self.path.is_dir() and any(not p.name.endswith(".tmp") for p in self.path.iterdir())
-        )
+        if self.exists() or not self.path.is_dir():
+            return False
+        # A killed process may have left some of a run's files without its description.
+        return any(file.name not in _FILES and not file.name.endswith(".tmp") for file in self.path.iterdir())
 
     def read_config(self) -> dict[str, Any]:
         """What ``write_config`` wrote.

@@ -147,7 +147,8 @@ class Scores:
             raise WhenceError("no rows asked for", where="top", got=f"k = {k}", expected="at least 1")
         k = min(k, len(self.rows))
         sign = -1 if harmful else 1
-        if k <= self.info.get("summary_k", 0):
+        kept = self.info.get("summary_k", 0)
+        if k <= kept or kept >= self.info["block_rows"]:  # small blocks are summarized whole
             name = "harmful" if harmful else "helpful"
             parts = [(s[f"{name}_rows"], s[f"{name}_values"]) for _, s in self._summaries()]
         else:
@@ -188,7 +189,7 @@ class Scores:
         """
         if self.null is None:
             raise WhenceError("no null distribution", where=f"scores by {self.info.get('method')}",
-                              mend="Only turnover and first_order scores have one; compare two runs of other seeds.")  # fmt: skip
+                              mend="Scores of masks have one; else compare two runs of other seeds.")  # fmt: skip
         return noise_floor(self.null, (block for _, block in self.blocks()))
 
     def to_parquet(self, path: str | os.PathLike[str], *, k: int | None = None) -> Path:
@@ -257,8 +258,13 @@ def summarize(block: np.ndarray, start: int, k: int) -> dict[str, torch.Tensor]:
 
 
 def _extreme(block: torch.Tensor, start: int, k: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows int64 [k, M] and values float32 [k, M] of the extreme entries of each column."""
-    values, rows = (block * sign).topk(min(k, len(block)), dim=0)
+    """Rows int64 [k, M] and values float32 [k, M] of the extreme entries of each column; of equal ones the first rows."""
+    signed, k = block * sign, min(k, len(block))
+    values, rows = signed.topk(k, dim=0)
+    tied = ((signed >= values[-1:]).sum(dim=0) > k) | (values[1:] == values[:-1]).any(dim=0)
+    if tied.any():
+        best = signed[:, tied].sort(dim=0, descending=True, stable=True)
+        values[:, tied], rows[:, tied] = best.values[:k], best.indices[:k]
     return rows + start, values * sign
 
 
@@ -279,6 +285,7 @@ def compute(
     block_rows: int | None = None,
     summary_k: int = 100,
     keep_matrix: bool = True,
+    width: int = 1,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scores:
     """Fill scores block by block; on disk, only the blocks that are missing.
@@ -291,12 +298,16 @@ def compute(
         block_rows: rows per block; by default about 16 MiB.
         summary_k: extreme rows kept per block and target.
         keep_matrix: keep whole blocks, not only their summaries (on disk).
+        width: numbers that the method holds per row, if more than M.
         progress: told the rows of each finished block.
 
     Raises:
         WhenceError: the directory holds scores of other data, weights, targets or options.
     """
-    size = block_rows or max(1, min(len(rows), 2**24 // (4 * len(columns)) or 1))
+    # About 16 MiB a block; without the matrix, enough rows that summaries are much smaller than it.
+    size = block_rows or max(
+        1, min(len(rows), max(2**22 // max(len(columns), width), 1 if keep_matrix else 8 * summary_k))
+    )
     info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
             "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
     scores = Scores(rows, columns, info, path)

@@ -90,8 +90,11 @@ def fit(
         "data": {name: data.fingerprint() for name, data in splits.items()},
         "placement": placement(model),
         "options": {k: v for k, v in chosen.to_json().items() if k not in ("device", "workers", "checkpoint_seconds")},
-        "parameters": {name: list(value.shape) for name, value in model.state_dict().items()},
-        "loss": quantity.name,
+        # In order: the optimizer's state is kept by position.
+        "parameters": [[n, list(p.shape), str(p.dtype), p.requires_grad] for n, p in model.named_parameters()],
+        "buffers": {name: list(value.shape) for name, value in model.named_buffers()},
+        "architecture": repr(model),
+        "loss": quantity.fingerprint(splits["train"].task),
     }
     config = {
         "status": "training",
@@ -100,6 +103,7 @@ def fit(
         "model_spec": None if spec is None else spec.to_json(),
         "options": chosen.to_json(),
         "loss": quantity.name,
+        "loss_fingerprint": quantity.fingerprint(splits["train"].task),
     }
     directory = None if out is None else RunDirectory(out)
     if directory is not None and directory.exists():
@@ -125,7 +129,7 @@ def fit(
     loop = _Loop(model, splits, quantity, chosen, directory, progress)
     loop.run()
     model.eval()
-    config.update(status="trained", results=loop.history[-1] if loop.history else {}, seconds=round(loop.seconds, 3))
+    config.update(status="trained", results=loop.result(), seconds=round(loop.seconds, 3))
     others = {name: data for name, data in splits.items() if name != "train"}
     run = Run(
         model,
@@ -178,6 +182,12 @@ class _Loop:
         if self.directory is not None:
             self._write_history()
 
+    def result(self) -> dict[str, float]:
+        """The measurements of the epoch whose weights the model has."""
+        if not self.history:
+            return {}
+        return self.history[self.best_epoch if self.best else -1]
+
     def _epoch(self, epoch: int, bar: Any) -> None:
         began = saved = time.perf_counter()
         self.model.train()
@@ -188,7 +198,9 @@ class _Loop:
             count += sum(len(batch.rows) for batch in batches)
             self.step += 1
             bar.update()
-            if self.directory is not None and time.perf_counter() - saved > self.options.checkpoint_seconds:
+            # Not after an epoch's last step: its measurement would be lost to a resumed run.
+            due = time.perf_counter() - saved > self.options.checkpoint_seconds and self.step % self.steps_per_epoch
+            if self.directory is not None and due:
                 self._checkpoint()
                 saved = time.perf_counter()
         self.history.append(self._measure(epoch) | {"seconds": time.perf_counter() - began})
@@ -206,7 +218,7 @@ class _Loop:
         order = torch.randperm(len(self.train), generator=generator).numpy()
         size, accumulate = self.options.batch_size, self.options.accumulate
         rows = [order[start : start + size] for start in range(0, len(order), size)][skip * accumulate :]
-        feed = _Feed(self.train, rows)
+        feed = _Feed(self.train, rows, self.options.seed, epoch * self.batches_per_epoch + skip * accumulate)
         source: Any = feed
         if self.options.workers:
             source = torch.utils.data.DataLoader(feed, batch_size=None, num_workers=self.options.workers)
@@ -329,8 +341,8 @@ class _Loop:
 class _Feed(torch.utils.data.Dataset[Batch]):
     """Item i is the whole of batch i; loader workers gather it with its ids."""
 
-    def __init__(self, data: Dataset, rows: list[np.ndarray]) -> None:
-        self.data, self.rows = data, rows
+    def __init__(self, data: Dataset, rows: list[np.ndarray], seed: int, first: int) -> None:
+        self.data, self.rows, self.seed, self.first = data, rows, seed, first
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -338,7 +350,10 @@ class _Feed(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         if number >= len(self.rows):
             raise IndexError(number)
-        return self.data.batch(self.rows[number])
+        # Random augmentation draws from a stream of its own batch, in whatever process it is gathered.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_derived(self.seed, 2, self.first + number))
+            return self.data.batch(self.rows[number])
 
 
 def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:

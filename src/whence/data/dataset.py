@@ -176,6 +176,16 @@ class Dataset:
                 task = Regression()
             else:
                 task = Classification(tuple(map(str, range(int(array.max(initial=0)) + 1))))
+        if isinstance(task, Classification):
+            bad = (array < 0) | (array >= len(task.classes)) | (array != np.rint(array))
+        else:
+            bad = ~np.isfinite(array)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            expected = (
+                f"an integer from 0 to {task.outputs - 1}" if isinstance(task, Classification) else "a finite number"
+            )
+            raise WhenceError("a target that is no label", where=f"row {row}", got=array[row], expected=expected)
         wanted = np.float32 if isinstance(task, Regression) else np.int64
         images = rows.array if isinstance(rows, ArrayInputs) and rows.is_image else None
         return cls(as_ids(ids), rows, array.astype(wanted), task, names=names, images=images)

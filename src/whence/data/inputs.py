@@ -7,6 +7,7 @@ first axis is the batch: one tensor, a tuple (positional arguments of the model)
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -160,6 +161,7 @@ class ItemInputs:
     def __init__(self, items: Any, part: int | str | None = None, rows: np.ndarray | None = None) -> None:
         self.items, self.part = items, part
         self.rows = np.arange(len(items), dtype=np.int64) if rows is None else rows
+        self._digest: bytes | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -176,7 +178,14 @@ class ItemInputs:
         return ItemInputs(self.items, self.part, self.rows[rows])
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        for row in range(len(self)):
-            for leaf in leaves(self.gather(np.array([row]))):
-                yield f"{leaf.dtype}{tuple(leaf.shape)}".encode()
-                yield leaf.contiguous().view(torch.uint8).numpy().tobytes() if leaf.ndim else str(leaf.item()).encode()
+        # Hashed once, under a fixed seed: items may be augmented at random.
+        if self._digest is None:
+            digest = hashlib.blake2b(digest_size=16)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                for row in range(len(self)):
+                    for leaf in leaves(self.gather(np.array([row]))):
+                        digest.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode())
+                        digest.update(leaf.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._digest = digest.digest()
+        yield self._digest

@@ -18,8 +18,10 @@ from whence.estimators.head import find_head
 from whence.estimators.kernel import Kernel
 from whence.estimators.turnover import Turnover
 from whence.forward import predict
+from whence.noise import FEWEST_MASKS
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
+from whence.rundir import digest
 from whence.scores import Labels, Scores, compute
 
 __all__ = ["METHODS", "influence", "target_instances"]
@@ -69,6 +71,8 @@ def influence(
     chosen = choose(run, wanted) if method == "auto" else method
     if chosen not in METHODS:
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
+    if null_masks < FEWEST_MASKS:
+        raise WhenceError("too few null masks", where="null_masks", got=null_masks, expected=f"at least {FEWEST_MASKS}")
     known = [
         option
         for option in inspect.signature(METHODS[chosen]).parameters
@@ -80,21 +84,45 @@ def influence(
                               expected=f"one of {', '.join(known) or 'none'}")  # fmt: skip
     estimator = METHODS[chosen](run, data, wanted, **options)
     columns = Labels(data.ids, [data.name_of(row) for row in range(len(data))])
-    info = {"method": chosen, "quantity": wanted.name, "unit": estimator.unit, "level": estimator.level, "options": options,
-            "run": run.fingerprint(), "targets": data.fingerprint(), "target_set": targets if isinstance(targets, str) else "given",
-            "null_masks": null_masks}  # fmt: skip
+    info = {
+        "method": chosen,
+        "quantity": wanted.name,
+        "quantity_fingerprint": wanted.fingerprint(run.task),
+        "unit": estimator.unit,
+        "level": estimator.level,
+        "options": options,
+        "run": run.fingerprint(),
+        "targets": data.fingerprint(),
+        "target_set": targets if isinstance(targets, str) else "given",
+        "null_masks": null_masks,
+    }
     path = None
     if run.directory is not None:
-        suffix = "" if wanted.name == "loss" else f"-{wanted.name}"
-        label = f"{chosen}-{info['target_set']}{suffix}" if name is None else name
+        label = _default_name(info) if name is None else name
         path = run.directory.path / "scores" / _safe(label)
-    with tqdm(
-        total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False
-    ) as bar:
+    with tqdm(total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False) as bar:
         return compute(
-            estimator.block, estimator.rows, columns, info, path=path, null=lambda: estimator.null(null_masks, seed=0),
-            block_rows=block_rows, keep_matrix=keep_matrix, progress=lambda rows: bar.update(rows),
-        )  # fmt: skip
+            estimator.block,
+            estimator.rows,
+            columns,
+            info,
+            path=path,
+            null=lambda: estimator.null(null_masks, seed=0),
+            block_rows=block_rows,
+            keep_matrix=keep_matrix,
+            width=sum(layer.units for layer in run.layers.values()),
+            progress=lambda rows: bar.update(rows),
+        )
+
+
+def _default_name(info: dict[str, Any]) -> str:
+    """Method and targets; what else sets scores apart is told by a few digits of its hash."""
+    parts = [str(info["method"]), str(info["target_set"])]
+    if info["quantity"] != "loss":
+        parts.append(str(info["quantity"]))
+    if info["options"] or info["target_set"] == "given":
+        parts.append(digest(info["options"], info["targets"])[:8])
+    return "-".join(parts)
 
 
 def choose(run: Run, quantity: Quantity) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from whence.attachment import attached
-from whence.data import Dataset
-from whence.dropout import full
+from whence.data import Batch, Dataset
+from whence.dropout import TurnOverDropout, explicit, full
 from whence.forward import device_of, evaluating, outputs
 
 __all__ = ["Head", "features_of", "find_head"]
@@ -33,40 +34,84 @@ class Head:
 def find_head(model: nn.Module, data: Dataset) -> Head | None:
     """Follow tensors through one forward pass: which linear layer made the output, and what it read.
 
+    Nothing is taken on trust: the layer's own formula must give the output, tensors must not have been written to
+    between their making and their use, and outputs under a random mask must be the affine ones.
+
     Returns:
         The head, or None when the outputs [B, C] are not those of a linear layer that reads [B, H].
     """
     layers = attached(model)
-    read: dict[nn.Linear, torch.Tensor] = {}
-    made: dict[nn.Linear, torch.Tensor] = {}
-    calls: dict[nn.Linear, int] = {}
-    given: dict[str, torch.Tensor] = {}
-    uses: dict[str, int] = {}
+    seen: dict[nn.Linear, list[_Call]] = {}
+    given: dict[str, list[_Written]] = {}
 
     def on_linear(module: nn.Linear, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        read[module], made[module] = inputs[0], output
-        calls[module] = calls.get(module, 0) + 1
+        seen.setdefault(module, []).append(_Call(_Written.of(inputs[0]), inputs[0].clone(), _Written.of(output)))
 
     def on_dropout(module: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        given[module.layer] = output
-        uses[module.layer] = uses.get(module.layer, 0) + 1
+        given.setdefault(module.layer, []).append(_Written.of(output))
 
     hooks = [module.register_forward_hook(on_linear) for module in model.modules() if type(module) is nn.Linear]
     hooks += [layer.register_forward_hook(on_dropout) for layer in layers.values()]
     try:
         with evaluating(model), full(), torch.no_grad():
-            batch = data.batch(np.arange(min(2, len(data)))).to(device_of(model))
+            batch = data.batch(np.arange(min(3, len(data)))).to(device_of(model))
             result = outputs(model, batch.inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    for linear, output in made.items():
-        if _same(output, result) and read[linear].ndim == 2 and calls[linear] == 1:
-            masked = next(
-                (name for name, value in given.items() if _same(value, read[linear]) and uses[name] == 1), None
-            )
-            return Head(linear, masked, only=masked is not None and len(layers) == 1)
+    for linear, calls in seen.items():
+        call = calls[0]
+        if len(calls) > 1 or call.features.ndim != 2 or not call.made.is_still(result):
+            continue
+        if not _close(F.linear(call.features, linear.weight, linear.bias), result):
+            continue
+        masked = next((name for name, made in given.items() if len(made) == 1 and made[0] == call.read), None)
+        only = (
+            masked is not None and len(layers) == 1 and _is_affine(model, linear, layers[masked], call.features, batch)
+        )
+        return Head(linear, masked, only)
     return None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A piece of memory as it was seen: where, which part, and how often it had been written to."""
+
+    where: tuple[Any, ...]
+    writes: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Written:
+        return cls((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), tensor._version)
+
+    def is_still(self, tensor: torch.Tensor) -> bool:
+        return _Written.of(tensor) == self
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a linear layer: its input, the input's values, its output."""
+
+    read: _Written
+    features: torch.Tensor
+    made: _Written
+
+
+def _is_affine(
+    model: nn.Module, linear: nn.Linear, layer: TurnOverDropout, features: torch.Tensor, batch: Batch
+) -> bool:
+    """Whether outputs under a random mask are those of the head on masked features."""
+    bits = layer.bits(np.array([0]), "random")[0]
+    multiplier = torch.from_numpy(bits).to(features) / layer.keep
+    with evaluating(model), explicit({layer.layer: multiplier}), torch.no_grad():
+        result = outputs(model, batch.inputs)
+    return _close(F.linear(features * multiplier, linear.weight, linear.bias), result)
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(
+        a.float(), b.float(), rtol=1e-3, atol=1e-4 * (1 + float(b.abs().max()))
+    )
 
 
 def features_of(model: nn.Module, head: Head, data: Dataset, batch_size: int = 512) -> torch.Tensor:
@@ -74,7 +119,7 @@ def features_of(model: nn.Module, head: Head, data: Dataset, batch_size: int = 5
     blocks: list[torch.Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        blocks.append(inputs[0].detach().float())
+        blocks.append(inputs[0].detach().float().clone())  # it may be written to later
 
     hook = head.linear.register_forward_pre_hook(keep)
     try:
@@ -84,10 +129,3 @@ def features_of(model: nn.Module, head: Head, data: Dataset, batch_size: int = 5
     finally:
         hook.remove()
     return torch.cat(blocks)
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors are one and the same piece of memory, seen the same way."""
-    return a is b or (
-        a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype
-    )

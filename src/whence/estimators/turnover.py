@@ -12,13 +12,13 @@ A model that vmap cannot take is called once per mask.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from whence.data import Batch, Dataset
-from whence.dropout import explicit
+from whence.dropout import explicit, full
 from whence.estimators.base import mask_rows
 from whence.estimators.head import features_of, find_head
 from whence.forward import evaluating, outputs
@@ -93,9 +93,9 @@ class Turnover:
 
     def _masks(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
         count = len(next(iter(bits.values())))
-        widest = sum(value.shape[1] for value in bits.values())
-        masks = max(1, min(count, 64))
-        columns = max(1, min(len(self.targets), _NUMBERS_AT_ONCE // (2 * masks * widest) or 1))
+        at_once = max(1, _NUMBERS_AT_ONCE // (2 * self._largest_activation()))  # targets × masks, own and flipped
+        masks = min(count, 64, at_once)
+        columns = min(len(self.targets), max(1, at_once // masks))
         result = torch.empty(count, len(self.targets), device=self.run.device)
         for left in range(0, len(self.targets), columns):
             batch = self.targets.batch(np.arange(left, min(left + columns, len(self.targets)))).to(self.run.device)
@@ -111,6 +111,23 @@ class Turnover:
                 block = self._measure(flipped, batch.targets) - self._measure(own, batch.targets)
                 result[part, left : left + len(batch.targets)] = block
         return result
+
+    def _largest_activation(self) -> int:
+        """Numbers in the largest output of any module, per instance: what one mask costs in memory."""
+        sizes = [1]
+
+        def measure(module: Any, inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                sizes.append(output.numel())
+
+        hooks = [module.register_forward_hook(measure) for module in self.run.model.modules()]
+        try:
+            with full():
+                outputs(self.run.model, self.targets.batch(np.arange(1)).to(self.run.device).inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(sizes)
 
     def _under(self, multipliers: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Outputs [K, m, C] of a batch of targets under K masks."""
