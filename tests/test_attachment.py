@@ -148,3 +148,40 @@ def test_a_module_without_a_tensor_output():
     model = whence.attach(nn.Sequential(Pair()), "0")
     with whence.full(), pytest.raises(WhenceError, match="does not give a tensor in module '0': got tuple"):
         model(torch.ones(2, 3))
+
+
+class Iterating(nn.ModuleDict):
+    """A container that calls its children in turn, as torchvision's dense blocks do."""
+
+    def forward(self, x):
+        for child in self.values():
+            x = child(x)
+        return x
+
+
+@pytest.mark.parametrize("container", ["sequential", "dict"])
+def test_after_a_container_masks_once(container):
+    inner = [nn.Linear(4, 8), nn.ReLU()]
+    block = nn.Sequential(*inner) if container == "sequential" else Iterating({"a": inner[0], "b": inner[1]})
+    model = nn.ModuleDict({"enc": block})
+    whence.attach(model, "enc")
+    x = torch.randn(3, 4)
+    with whence.full():
+        plain = model["enc"](x)
+    with whence.own([1, 2, 3]):
+        masked = model["enc"](x)
+    bits = torch.from_numpy(whence.attached(model)["enc"].bits(torch.arange(1, 4).numpy()))
+    torch.testing.assert_close(masked, 2 * plain * bits)
+    assert list(model["enc"].state_dict()) == list(nn.Sequential(*inner).state_dict()) or container == "dict"
+    whence.detach(model)
+    assert torch.equal(model["enc"](x), plain)
+
+
+def test_layers_of_one_name_are_refused():
+    model = nn.ModuleDict(
+        {"a": nn.Sequential(nn.Linear(2, 2), nn.Dropout()), "b": nn.Sequential(nn.Linear(2, 2), nn.Dropout())}
+    )
+    whence.attach(model["a"])
+    whence.attach(model["b"])
+    with pytest.raises(WhenceError, match="two turn-over dropout layers of one name.*Attach once to the whole model"):
+        whence.attached(model)

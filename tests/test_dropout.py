@@ -292,3 +292,41 @@ def test_compile_without_graph_breaks():
                 torch.testing.assert_close(compiled(x), model(x))
     with pytest.raises(WhenceError, match="training mode without ids"):
         torch.compile(model)(x)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_backward_of_an_older_batch_is_refused(reentrant):
+    """The pending loss of one batch, its backward pass inside the next batch's block."""
+    model = mlp(6, 32, 3)
+    wrapped = Checkpointed(model, use_reentrant=reentrant)
+    with whence.own(IDS):
+        first = wrapped(torch.randn(3, 6, requires_grad=True)).sum()
+    for later in (whence.own(IDS + 1), whence.full()):
+        with later:
+            wrapped(torch.randn(3, 6, requires_grad=True)).sum()
+            with pytest.raises(WhenceError, match="recomputes a batch under other ids"):
+                first.backward(retain_graph=True)
+
+
+def test_evaluation_mode_does_not_recompute_without_masks():
+    model = mlp(6, 32, 3).eval()
+    with whence.own(IDS):
+        loss = Checkpointed(model, use_reentrant=True)(torch.randn(3, 6, requires_grad=True)).sum()
+    with pytest.raises(WhenceError, match="without ids"):
+        loss.backward()
+
+
+def test_fused_transformer_layers_do_not_skip_masks():
+    """In evaluation mode torch computes whole encoder layers in one call that leaves dropout out."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = whence.attach(layer).eval()
+    x = torch.randn(3, 5, 16)
+    with torch.no_grad():
+        plain = model(x)
+        with whence.own(IDS):
+            learned = model(x)
+        with whence.flipped(IDS):
+            assert not torch.allclose(model(x), learned, atol=1e-3)
+        assert not torch.allclose(learned, plain, atol=1e-3)
+        assert torch.backends.mha.get_fastpath_enabled()

@@ -209,7 +209,24 @@ def test_id_types():
     assert as_ids(np.array([2**63 + 5], np.uint64))[0] == -(2**63) + 5
     assert as_ids(np.array([-3], np.int8))[0] == -3
     assert as_ids(torch.tensor([4, 5])).tolist() == [4, 5]
-    for bad in ([1.0], np.array([1.5]), torch.tensor([1.0]), [True], np.array([True]), [None]):
+    assert as_ids(np.array([3, "x"], dtype=object))[0] == 3
+    bad_arrays = [
+        np.array([1.2, 1.9], dtype=object),
+        np.array([b"12"]),
+        np.array(["2020-01-01"], "M8"),
+        np.array([None]),
+    ]
+    for bad in (
+        [1.0],
+        np.array([1.5]),
+        torch.tensor([1.0]),
+        [True],
+        np.array([True]),
+        [None],
+        1.5,
+        np.float64(2),
+        *bad_arrays,
+    ):
         with pytest.raises(WhenceError, match="not an id"):
             as_ids(bad)
     with pytest.raises(WhenceError, match="more than 64 bits.*Use it as a string"):
@@ -230,4 +247,6 @@ def test_bad_options():
         keep_bits([1], 0, seed=0, layer="x")
     with pytest.raises(WhenceError, match="seed of more than 64 bits"):
         keep_bits([1], 4, seed=2**64, layer="x")
-    assert keep_bits([], 4, seed=0, layer="x").shape == (0, 4)
+    for nothing in ([], torch.empty(0, dtype=torch.int64)):
+        for kind in ({}, {"keep": 0.3}, {"scheme": "balanced"}):
+            assert keep_bits(nothing, 4, seed=np.int64(0), layer="x", **kind).shape == (0, 4)

@@ -226,3 +226,33 @@ def test_stale_scores_are_refused(tmp_path):
                             test=blobs(30, seed=3, start=2000))  # fmt: skip
     with pytest.raises(WhenceError, match="scores of another run, data or setting"):
         whence.influence(other, "test", method="turnover")
+
+
+def test_ties_go_to_the_first_rows():
+    matrix = np.random.default_rng(0).integers(0, 3, (60, 4))
+    tops = [scores_of(matrix, block_rows=size).top(7) for size in (3, 11, 60)]
+    for top in tops:
+        assert np.array_equal(top.rows, np.argsort(-matrix, axis=0, kind="stable")[:7].T)
+
+
+def test_settings_have_names_of_their_own(tmp_path):
+    run = trained(out=tmp_path / "run", epochs=1)
+    first = whence.influence(run, "dev", method="kernel", damping=0.5)
+    assert not np.allclose(whence.influence(run, "dev", method="kernel"), first)
+    whence.audit(run)
+    for seed in (5, 6):
+        whence.influence(run, blobs(5, seed=seed, start=700), method="turnover")
+
+
+def test_many_independent_targets_raise_no_false_alarm():
+    """Rows and null are both measured out of sample; with one null for scale and test most of these were alarms."""
+    alarms = 0
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        null, real = generator.normal(size=(512, 600)), generator.normal(size=(600, 600))
+        alarms += not scores_of(real, null=null.astype(np.float32)).noise_floor().is_noise
+    assert alarms <= 3
+    with pytest.raises(WhenceError, match="too few null masks.*got 8, expected at least 100"):
+        scores_of(real, null=null[:8].astype(np.float32)).noise_floor()
+    with pytest.raises(WhenceError, match="too few null masks"):
+        whence.influence(trained(epochs=1), "test", null_masks=8)

@@ -266,3 +266,115 @@ def test_the_sample_depends_on_ids_alone():
     order = np.random.default_rng(1).permutation(1000)
     assert set(ids[order][_sample(ids[order], 100)]) == chosen
     assert len(chosen) == 100
+
+
+def test_another_loss_is_another_run(tmp_path):
+    def smooth(outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=0.3)
+
+    whence.fit(network(6, 16, 3), blobs(60), epochs=1, out=tmp_path / "run", device="cpu", loss=smooth)
+    with pytest.raises(WhenceError, match="holds another run"):
+        whence.fit(network(6, 16, 3), blobs(60), epochs=1, out=tmp_path / "run", device="cpu")
+    with pytest.raises(WhenceError, match="another loss than the run's.*got loss, expected smooth"):
+        whence.open_run(tmp_path / "run", model=network(6, 16, 3), train=blobs(60))
+    assert (
+        whence.open_run(tmp_path / "run", model=network(6, 16, 3), train=blobs(60), loss=smooth).loss.name == "smooth"
+    )
+
+
+def test_another_architecture_is_another_run(tmp_path):
+    def model(activation):
+        torch.manual_seed(0)
+        return whence.attach(nn.Sequential(nn.Linear(6, 16), activation, nn.Linear(16, 3)), "1")
+
+    whence.fit(model(nn.ReLU()), blobs(60), epochs=1, out=tmp_path / "run", device="cpu")
+    with pytest.raises(WhenceError, match="holds another run"):
+        whence.fit(model(nn.Tanh()), blobs(60), epochs=1, out=tmp_path / "run", device="cpu")
+    with pytest.raises(WhenceError, match="another model than the run's"):
+        whence.open_run(tmp_path / "run", model=model(nn.Tanh()), train=blobs(60))
+
+
+def test_masks_that_evaluation_skips_are_refused():
+    class Skipping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.drop, self.head = nn.Linear(6, 8), nn.Dropout(), nn.Linear(8, 3)
+
+        def forward(self, x):
+            h = self.inner(x)
+            return self.head(self.drop(h) if self.training else h)
+
+    with pytest.raises(WhenceError, match="not called in evaluation mode in the model: got drop"):
+        whence.fit(whence.attach(Skipping()), blobs(20), epochs=1)
+
+
+def test_a_killed_save_can_be_repeated(tmp_path, monkeypatch):
+    model = network(6, 16, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(whence.rundir.RunDirectory, "write_config", lambda *a: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            whence.Run(model, blobs(20), out=tmp_path / "run")
+    run = whence.Run(model, blobs(20), out=tmp_path / "run")
+    assert run.directory.exists()
+
+
+def test_wrapping_a_fitted_directory_keeps_its_description(tmp_path):
+    run = trained(out=tmp_path / "run", epochs=1)
+    before = run.directory.read_config()
+    whence.Run(run.model, run.train, dev=run.splits["dev"], out=tmp_path / "run")
+    after = run.directory.read_config()
+    assert {name: after[name] for name in ("identity", "options", "results")} == {
+        n: before[n] for n in ("identity", "options", "results")
+    }
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Items that are drawn anew each time they are asked for."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        return (
+            int(self.data.ids[i]),
+            torch.from_numpy(self.data.inputs.array[i]) + 0.1 * torch.randn(6),
+            int(self.data.targets[i]),
+        )
+
+
+def test_random_augmentation(tmp_path, monkeypatch):
+    """Ids keep their masks, scores keep their fingerprint, and a resumed run draws what it would have drawn."""
+    options = {"epochs": 3, "batch_size": 10, "checkpoint_seconds": 0, "device": "cpu"}
+    whole = whence.fit(network(6, 16, 3), Augmented(blobs(40)), out=tmp_path / "whole", **options)
+    from whence.training import _Loop
+
+    step = _Loop._step
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            _Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.step == 6 else step(self, b)
+        )
+        with pytest.raises(Stop):
+            whence.fit(network(6, 16, 3), Augmented(blobs(40)), out=tmp_path / "stopped", **options)
+    torch.manual_seed(5)
+    again = whence.fit(network(6, 16, 3), Augmented(blobs(40)), out=tmp_path / "stopped", workers=1, **options)
+    assert_same_weights(weights(whole), weights(again))
+    for _ in range(2):
+        whence.influence(again, blobs(10, seed=3, start=900), method="turnover")
+
+
+def test_results_are_those_of_the_weights_kept(tmp_path):
+    run = trained(epochs=40, learning_rate=0.05, patience=2, n=60, widths=(6, 64, 3), schedule="constant")
+    losses = [row["dev_loss"] for row in run.history]
+    assert run.config["results"]["dev_loss"] == min(losses) < losses[-1]
+
+
+def test_targets_are_labels():
+    data = blobs(20)
+    for bad in (-1, 7):
+        targets = data.targets.copy()
+        targets[4] = bad
+        with pytest.raises(WhenceError, match="a target that is no label in row 4"):
+            whence.Dataset.of((data.ids, data.inputs.array, targets), task=data.task)

@@ -393,3 +393,61 @@ def test_errors():
         with pytest.raises(WhenceError, match=message):
             influence(run, **{"targets": "test", **arguments})
     assert set(QUANTITIES) == {"loss", "accuracy", "probability", "margin", "absolute_error"}
+
+
+class Tricky(nn.Module):
+    """Looks like "masked features → head → output" by memory, and is not."""
+
+    def __init__(self, trick):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.drop, self.head, self.trick = nn.Linear(6, 24), nn.Dropout(), nn.Linear(24, 3), trick
+        self.other = nn.Linear(24, 3)
+        self.rectify = nn.ReLU(inplace=True)
+        if trick == "hook":
+            self.head.register_forward_hook(lambda module, inputs, output: output * 3)
+
+    def forward(self, x):
+        a = self.inner(x).relu()
+        h = self.drop(a)
+        if self.trick == "skip in place":
+            h = h + 0.0
+            h += a
+        if self.trick == "tanh in place":
+            h = (h * 1).tanh_()
+        o = self.head(h)
+        if self.trick == "temperature in place":
+            o /= 3
+        if self.trick == "added in place":
+            o += self.other(a.square())
+        if self.trick == "rectified in place":
+            o = self.rectify(o)
+        if self.trick == "features overwritten":
+            h.mul_(0.5) if not torch.is_grad_enabled() else None
+        if self.trick == "head twice":
+            o = self.head(h.square())
+        return o
+
+
+@pytest.mark.parametrize(
+    "trick",
+    ["none", "skip in place", "tanh in place", "temperature in place", "added in place", "rectified in place", "hook", "head twice",
+     "features overwritten"],
+)  # fmt: skip
+@pytest.mark.parametrize("keep", [0.5, 0.3])
+def test_the_affine_path_is_not_fooled(trick, keep):
+    run = whence.Run(whence.attach(Tricky(trick), keep=keep).eval(), blobs(20), test=blobs(9, seed=2, start=500))
+    np.testing.assert_allclose(influence(run, "test", method="turnover"), reference(run, run.splits["test"]), atol=1e-5)
+    if trick == "none":
+        assert find_head(run.model, run.train).only
+
+
+def test_quantities_are_told_apart_by_what_they_do(tmp_path):
+    run = trained(epochs=1, out=tmp_path / "run")
+    plain = influence(run, "test", method="turnover", quantity=nn.CrossEntropyLoss(reduction="none"))
+    smooth = nn.CrossEntropyLoss(reduction="none", label_smoothing=0.5)
+    with pytest.raises(WhenceError, match="scores of another run, data or setting"):
+        influence(run, "test", method="turnover", quantity=smooth)
+    other = influence(run, "test", method="turnover", quantity=smooth, name="smooth")
+    assert not np.allclose(plain, other)
+    assert influence(run, "test", method="turnover", quantity=lambda o, t: o[:, 0]).shape == (120, 30)
