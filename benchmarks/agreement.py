@@ -31,7 +31,9 @@ def main() -> None:
 def report(title: str, data: whence.Dataset, methods: tuple[str, ...], pairs: int) -> None:
     """Print the agreement of each method over pairs of seeds (0, 1), (2, 3), …"""
     runs = [trained(data, seed) for seed in range(2 * pairs)]
-    print(f"{title}, mlp:512,512, last hidden layer masked, 20 epochs, {pairs} pairs of seeds: per target · mean on dev")
+    print(
+        f"{title}, mlp:512,512, last hidden layer masked, 20 epochs, {pairs} pairs of seeds: per target · mean on dev"
+    )
     for method in methods:
         found = np.array([agreement(runs[2 * pair], runs[2 * pair + 1], method) for pair in range(pairs)])
         cells = [f"{values.mean():.3f} ± {values.std(ddof=1) if pairs > 1 else 0:.3f}" for values in found.T]

@@ -3,7 +3,8 @@
     python benchmarks/label_errors.py [--seeds 5] [--share 0.05] [--data digits | FILE.npz] [--limit N]
 
 Prints, over seeds, mean ± standard deviation of the area under the ROC curve of 1 − p(given label) by the flipped
-sub-network, the full network and their mean (what whence.audit uses); then how many labels the audit suspects, with precision and recall.
+sub-network, the full network and their mean (what whence.audit uses), and of the influence on dev; then how many labels
+the audit suspects, with precision and recall.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     arguments = parser.parse_args()
     clean = whence.load(arguments.data, limit=arguments.limit)
-    print(f"{arguments.data}, {100 * arguments.share:g} % of training labels wrong, mlp:512,512, {arguments.seeds} seeds")
+    print(
+        f"{arguments.data}, {100 * arguments.share:g} % of training labels wrong, mlp:512,512, {arguments.seeds} seeds"
+    )
     for epochs in (20, 60):
         rows = [one(clean, arguments.share, seed, epochs) for seed in range(arguments.seeds)]
         print(f"{epochs} epochs")

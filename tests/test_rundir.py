@@ -9,7 +9,8 @@ import torch
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError
-from whence.rundir import RunDirectory, digest, digest_tensors, write_aside
+from whence.fingerprints import digest, digest_tensors
+from whence.rundir import RunDirectory, write_aside
 
 
 def test_write_aside(tmp_path):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from whence.data.tasks import Classification, Task
 from whence.errors import WhenceError
-from whence.rundir import digest
+from whence.fingerprints import digest
 
 __all__ = ["QUANTITIES", "LossFunction", "Quantity", "loss_of", "quantity_named"]
 

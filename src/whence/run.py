@@ -18,10 +18,11 @@ from whence.data.loading import Source
 from whence.data.tasks import well_formed
 from whence.dropout import full
 from whence.errors import WhenceError
+from whence.fingerprints import digest, digest_tensors
 from whence.forward import device_of, evaluating, outputs
 from whence.models import ModelSpec, build, encode_more
 from whence.quantities import LossFunction, Quantity, loss_of
-from whence.rundir import RunDirectory, digest, digest_tensors
+from whence.rundir import RunDirectory
 
 __all__ = ["Run", "open_run"]
 

@@ -14,7 +14,6 @@ No file holds a pickle.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -31,9 +30,11 @@ from safetensors.torch import save_file
 
 from whence.errors import WhenceError
 
-__all__ = ["FORMAT", "RunDirectory", "digest", "digest_tensors", "write_aside"]
+__all__ = ["FORMAT", "RunDirectory", "write_aside"]
 
 FORMAT = 1
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
 
 
@@ -46,26 +47,11 @@ def write_aside(path: Path) -> Iterator[Path]:
         yield aside
         with open(aside, "rb+") as file:
             os.fsync(file.fileno())
+        aside.chmod(0o666 & ~_UMASK)  # some writers make files that only their owner can read
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-
-
-def digest(*parts: object) -> str:
-    """A hash of JSON values: 32 hexadecimal digits."""
-    content = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def digest_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """A hash of names, types, shapes and values: 32 hexadecimal digits."""
-    state = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        state.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return state.hexdigest()
 
 
 class RunDirectory:

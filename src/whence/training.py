@@ -30,12 +30,13 @@ from whence.attachment import attach, attached, placement
 from whence.data import Batch, Dataset
 from whence.dropout import own
 from whence.errors import WhenceError
+from whence.fingerprints import digest
 from whence.forward import outputs, predict
 from whence.masks import philox4x32
 from whence.options import TrainingOptions
 from whence.quantities import LossFunction, Quantity, accuracy, loss_of
 from whence.run import Run, as_splits, open_run, probe
-from whence.rundir import RunDirectory, digest
+from whence.rundir import RunDirectory
 
 __all__ = ["fit"]
 

@@ -17,11 +17,11 @@ from whence.estimators.first_order import FirstOrder
 from whence.estimators.head import find_head
 from whence.estimators.kernel import Kernel
 from whence.estimators.turnover import Turnover
+from whence.fingerprints import digest
 from whence.forward import predict
 from whence.noise import FEWEST_MASKS
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
-from whence.rundir import digest
 from whence.scores import Labels, Scores, compute
 
 __all__ = ["METHODS", "influence", "target_instances"]
@@ -100,7 +100,9 @@ def influence(
     if run.directory is not None:
         label = _default_name(info) if name is None else name
         path = run.directory.path / "scores" / _safe(label)
-    with tqdm(total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False
+    ) as bar:
         return compute(
             estimator.block,
             estimator.rows,

@@ -32,7 +32,10 @@ Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 
 
 class Kernel:
-    """Last-layer influence. Positive: z helps on x; in units of the quantity, to first order in the removal of z.
+    """Last-layer influence. Positive: z helps on x; to first order in the removal of z.
+
+    Units are those of the quantity at the softened outputs: sizes are comparable with one another, but larger than what
+    retraining would show, the more so the more the network has memorized. The order is what is meant.
 
     Args:
         run: the trained run.

@@ -9,8 +9,8 @@ import numpy as np
 
 from whence.data import Classification, Dataset
 from whence.estimators.dispatch import target_instances
+from whence.fingerprints import digest
 from whence.run import Run
-from whence.rundir import digest
 from whence.subnetworks import losses, probabilities
 
 __all__ = ["Choice", "choose_targets", "score_name"]
