@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from whence import WhenceError
 from whence.data import load
 from whence.data.arrays import MAX_BYTES
+from whence.data.splits import divide
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (30, 5, 4), dtype=np.uint8)
@@ -63,6 +64,21 @@ def test_pictures(save, saver):
     assert data.splits.tolist() == ["train"] * 20 + ["dev"] * 5 + ["test"] * 5
     assert data.ids.tolist() == list(range(30))
     assert data.batch(np.arange(2)).inputs.shape == (2, 1, 5, 4)
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels")])
+def test_one_pair_is_divided_into_splits(save, names):
+    data = load(save(**dict(zip(names, (PICTURES, LABELS), strict=True)), other=LABELS))
+    np.testing.assert_array_equal(data.images, PICTURES)
+    assert data.targets.tolist() == LABELS.tolist()
+    assert data.splits.tolist() == divide(None, np.arange(30), seed=0, where="").tolist()
+    with pytest.raises(WhenceError, match=rf"different length in .*got {names[0]} with 30 rows, {names[1]} with 29"):
+        load(save(**dict(zip(names, (PICTURES, LABELS[:29]), strict=True))))
+    with pytest.raises(
+        WhenceError,
+        match=r"a missing or infinite label in .*row 1 \(the first is 1\): got nan.*Fill it in, or remove the row.$",
+    ):
+        load(save(**dict(zip(names, (PICTURES, np.r_[np.nan, LABELS[1:]]), strict=True))))
 
 
 def test_lzma_and_color(tmp_path):

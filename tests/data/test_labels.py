@@ -13,6 +13,7 @@ from whence.data import Classification, Regression, load
 from whence.data.columns import Place
 from whence.data.labels import labels_of, targets_of
 from whence.data.splits import divide
+from whence.masks import as_ids
 
 PLACE = Place("a.csv, column 'y'", lambda row: f"row {row + 1}")
 
@@ -119,10 +120,30 @@ def test_bad_labels(values, task, kind, message):
         task_of(values, task, kind=kind)
 
 
-def test_a_rare_label_that_a_drawn_split_keeps_from_training_says_so(write):
+def test_a_class_that_a_draw_keeps_from_training_is_moved_there(write):
     labels = ["0", "1"] * 10 + ["rare"]
     path = write("a.csv", "label,text\n" + "".join(f"{label},text\n" for label in labels))
     ids = np.arange(len(labels))
     seed = next(seed for seed in range(99) if divide(None, ids, seed=seed, where="")[-1] == "test")
-    with pytest.raises(WhenceError, match=r"unknown label in .*row 21 .*drawn at random and this label is rare"):
-        load(path, label="label", text="text", seed=seed)
+    data = load(path, label="label", text="text", seed=seed)
+    assert data.task.classes == ("0", "1", "rare")
+    assert data.splits[-1] == "train"
+    assert data.notes == ("no instance of rare fell into train, so all of them were moved there",)
+    elsewhere = divide(None, ids, seed=seed, where="")
+    assert (data.splits[:-1] == elsewhere[:-1]).all()  # nobody else is moved
+    given = write("b.csv", "label,text,split\n0,a,train\n1,b,train\nrare,c,test\n")
+    with pytest.raises(WhenceError, match="unknown label in .*row 3 .*add training instances"):
+        load(given, label="label", text="text")  # splits that were given stay as they are
+
+
+def test_a_class_that_the_draw_of_dev_takes_goes_back_with_its_group(write):
+    rows = [(row % 2, f"g{row}", "train") for row in range(60)]
+    ids = as_ids([group for _, group, _ in rows])
+    lost = int(np.flatnonzero(divide(np.array(["train"] * 60, object), ids, seed=0, where="") == "dev")[0])
+    rows[lost] = ("rare", f"g{lost}", "train")
+    rows += [("1", f"g{lost}", "train"), ("0", "other", "test")]
+    path = write("a.csv", "label,source,split,text\n" + "".join(f"{a},{b},{c},t\n" for a, b, c in rows))
+    data = load(path, label="label", group="source", text="text", split_by="group")
+    assert set(data.splits[data.group_names == f"g{lost}"]) == {"train"}
+    assert data.splits[-1] == "test"
+    assert "moved there" in data.notes[1]

@@ -40,7 +40,8 @@ def test_a_source_can_be_replayed_from_anywhere(write, monkeypatch, tmp_path):
     assert source.path == path.resolve().as_posix()
     record = json.loads(json.dumps(source.to_json()))
     given = {"label": "y", "features": ["x*"], "group": "who", "limit": 10, "seed": 7, "task": "auto"}
-    assert record == {"path": path.as_posix(), "text": None, "id": None, "split": None, **given}
+    more = {"text": None, "id": None, "split": None, "split_by": "auto", "drop_missing": False}
+    assert record == {"path": path.as_posix(), **more, **given}
     monkeypatch.chdir("/")
     assert Source.from_json(record) == source
     expected = load(path, label="y", features=["x1", "x2"], group="who", limit=10, seed=7)
@@ -62,6 +63,13 @@ def test_a_file_that_has_gone_says_what_to_do(write):
         match=r"no such file in .*reviews.csv. Did you mean reviews2.csv\? Check the path, or put",
     ):
         source.load()
+
+
+def test_only_a_similar_name_is_suggested(write):
+    write("reviews.csv", "label,text\n0,a\n")
+    with pytest.raises(WhenceError) as caught:
+        load("preview.csv", label="label")
+    assert "Did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet", ".npz"])
@@ -106,6 +114,10 @@ BAD = [
         "in task: got 'ranking', expected auto or classification or regression",
     ),
     (("a.csv",), {"limit": 0}, "an option out of range in limit: got 0, expected an integer of at least 1"),
+    (("a.csv",), {"split_by": "row"}, "in split_by: got 'row', expected auto or instance or group"),
+    (("a.csv",), {"split_by": "group"}, "no groups to keep together in split_by.*--group"),
+    (("a.csv",), {"drop_missing": 1}, "in drop_missing: got 1, expected True or False"),
+    (("digits",), {"drop_missing": True}, "for tables only in digits: got --drop-missing"),
     (("a.csv",), {"limit": True}, "out of range in limit"),
     (("a.csv",), {"limit": 2.0}, "out of range in limit"),
     (("a.csv",), {"seed": 2**64}, "out of range in seed.*64 bits"),

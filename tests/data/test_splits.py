@@ -60,9 +60,31 @@ def test_a_group_is_never_divided(tmp_path_factory, groups, seed):
     path = tmp_path_factory.getbasetemp() / "groups.csv"
     rows = [f"{row % 7 / 7},{row},{group}\n" for row, group in enumerate([*groups, *range(50)])]
     path.write_text("label,x,source\n" + "".join(rows))
-    data = load(path, label="label", group="source", seed=seed)
+    data = load(path, label="label", group="source", seed=seed, split_by="group")
     for group in set(groups):
         assert len(set(data.splits[data.group_names == group])) == 1
+
+
+def grouped(write, groups, **options):
+    rows = "".join(f"{row % 2},{row},{group}\n" for row, group in enumerate(groups))
+    return load(write("a.csv", "label,x,source\n" + rows), label="label", group="source", **options)
+
+
+def test_small_groups_are_kept_together_and_large_ones_are_divided(write):
+    authors = [f"a{row // 4}" for row in range(400)]
+    data = grouped(write, authors)
+    assert all(len(set(data.splits[data.group_names == author])) == 1 for author in set(authors))
+    assert data.notes == ("splits are drawn by group: no group is in two of them",)
+    sources = [f"s{row % 5}" for row in range(400)]
+    data = grouped(write, sources)
+    assert all(set(data.splits[data.group_names == source]) == {"train", "dev", "test"} for source in set(sources))
+    assert data.splits.tolist() == drawn(range(400))  # by ids alone
+    assert "more than 2 % of the rows" in data.notes[0]
+    assert "--split-by group" in data.notes[0]
+    assert grouped(write, authors, split_by="instance").splits.tolist() == drawn(range(400))
+    assert all(
+        len(set(grouped(write, sources, split_by="group").splits[np.arange(400) % 5 == k])) == 1 for k in range(5)
+    )
 
 
 def test_the_order_of_rows_changes_no_split(write):

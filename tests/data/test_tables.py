@@ -259,3 +259,37 @@ def test_damaged_files_never_give_another_error(tmp_path_factory, place, byte, e
     with suppress(WhenceError):
         data = load(path, label="y", text="text")
         assert len(data) == len(data.texts)
+
+
+GAPS = "id,label,text,a\nr0,x,good,1\nr1,,bad,2\nr2,y, ,3\nr3,x,fine,NA\nr4,y,ok,5\nr5,,no,6\nr6,y,so,7\n"
+
+
+def test_rows_with_gaps_are_left_out_and_counted(write):
+    path = write("a.csv", GAPS)
+    message = r"a missing value in .*column 'label', row 2 of the data .*: got 2 such rows of 7. Fill them in, .*--drop-missing"
+    with pytest.raises(WhenceError, match=message):
+        load(path, label="label", text="text")
+    data = load(path, label="label", text="text", drop_missing=True)
+    assert data.names.tolist() == ["r0", "r3", "r4", "r6"]
+    assert data.notes[0] == "3 of 7 rows were left out: label, text or a feature is missing"
+    assert load(path, label="label", features="a", drop_missing=True).names.tolist() == ["r0", "r2", "r4", "r6"]
+    numbered = load(path, label="label", text="text", id="none", drop_missing=True)
+    assert numbered.ids.tolist() == [0, 3, 4, 6]  # the numbers of the rows in the file
+    path = write("b.csv", "label,a\n0,1\n1,NA\n")
+    with pytest.raises(
+        WhenceError, match="not a finite .*column 'a', row 2 of .*: got 'NA', expected a number.*--drop-missing"
+    ):
+        load(path, label="label", features="a")
+
+
+def test_places_after_gaps_are_those_of_the_file(write):
+    path = write("a.csv", "label,a\n,1\n0,2\n1,red\n")
+    with pytest.raises(WhenceError, match="not a number in .*column 'a', row 3 of the data"):
+        load(path, label="label", features="a", drop_missing=True)
+    with pytest.raises(WhenceError, match="no row without a missing value in .*: got 2 rows"):
+        load(write("b.csv", "label,a\n,1\n0,\n"), label="label", features="a", drop_missing=True)
+    with pytest.raises(
+        WhenceError,
+        match=r"twice in .*, column 'id', row 1 of the data and row 3 of the data \(the first after the header is 1\): got",
+    ):
+        load(write("c.csv", "id,label,a\n7,0,1\n8,1,2\n7,1,2\n"), label="label", features="a")

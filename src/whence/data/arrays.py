@@ -23,13 +23,16 @@ import numpy as np
 
 from whence.errors import WhenceError
 
-__all__ = ["MAX_BYTES", "SPLITS", "Arrays", "read_npz"]
+__all__ = ["MAX_BYTES", "PAIRS", "SPLITS", "Arrays", "read_npz"]
 
 MAX_BYTES = 64 << 30
 """The largest array that is read, in bytes."""
 
 SPLITS = ("train", "dev", "test")
+PAIRS = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
+"""Names of inputs and labels that are not divided into splits yet."""
 
+_WHOLE = ""  # the split of what has none
 _HEADER = 16_384  # bytes; NumPy itself refuses headers above 10,000
 _DEFLATE = 1_032  # how many times its size deflate can unpack to, at most
 _PIECE = 1 << 20
@@ -45,17 +48,19 @@ class Arrays:
     Attributes:
         x: uint8 [N, H, W] or [N, H, W, C] (pictures), or float32 [N, F] (features).
         y: [N] of integers, floats, booleans or strings.
-        splits: str [N]: "train", "dev", "test".
-        starts: the first row of each split that is there.
+        splits: str [N]: "train", "dev", "test"; None when there is no such division.
+        starts: the first row of each split that is there; empty without splits.
     """
 
     x: np.ndarray
     y: np.ndarray
-    splits: np.ndarray
+    splits: np.ndarray | None
     starts: dict[str, int]
 
     def place(self, row: int) -> str:
         """Split and position of a row (0-based)."""
+        if not self.starts:
+            return f"row {row + 1} (the first is 1)"
         split = max((name for name in self.starts if self.starts[name] <= row), key=self.starts.__getitem__)
         return f"{split} row {row - self.starts[split] + 1} (the first is 1)"
 
@@ -74,7 +79,7 @@ class _Member:
 
 
 def read_npz(path: Path) -> Arrays:
-    """The arrays x_train, y_train and, if they are there, x_dev, y_dev, x_test, y_test of an archive.
+    """The arrays x_train, y_train and, if they are there, x_dev, y_dev, x_test, y_test of an archive; else one of ``PAIRS``.
 
     Args:
         path: of the archive. x of dtype uint8 and shape [N, H, W] or [N, H, W, C] with C 1, 3 or 4 are
@@ -85,22 +90,22 @@ def read_npz(path: Path) -> Arrays:
             values that are not numbers, has an unfit shape, or is larger than ``MAX_BYTES``.
     """
     with _opened(path) as archive:
-        members = _members(archive, path)
-        splits = [split for split in SPLITS if f"x_{split}" in members]
-        counts = [_count(members, split, path) for split in splits]
-        starts = dict(zip(splits, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
-        first = members[f"x_{splits[0]}"]
+        parts = _members(archive, path)
+        counts = [_count(x, y, path) for x, y in parts.values()]
+        starts = dict(zip(parts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
+        first = next(iter(parts.values()))[0]
         image = len(first.shape) > 2
         x = np.empty((sum(counts), *first.shape[1:]), np.uint8 if image else np.float32)
-        for split, count in zip(splits, counts, strict=True):
-            member = members[f"x_{split}"]
+        for (split, (member, _)), count in zip(parts.items(), counts, strict=True):
             if (member.shape[1:], len(member.shape) > 2) != (first.shape[1:], image):
                 raise WhenceError("inputs of different shape", where=f"{path}, array {member.name}",
                                   got=str(list(member.shape[1:])),
                                   expected=f"{list(first.shape[1:])} as x_train has")  # fmt: skip
             _fill(archive, member, x[starts[split] : starts[split] + count], path)
-        y = np.concatenate([_column(archive, members[f"y_{split}"], path) for split in splits])
-    arrays = Arrays(x, y, np.repeat(np.array(splits, dtype=object), counts), starts)
+        y = np.concatenate([_column(archive, member, path) for _, member in parts.values()])
+    divided = _WHOLE not in parts
+    splits = np.repeat(np.array(list(parts), dtype=object), counts) if divided else None
+    arrays = Arrays(x, y, splits, starts if divided else {})
     if not image:
         _check_finite(arrays, path)
     return arrays
@@ -128,21 +133,32 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
                           mend="Write or copy it again.") from error  # fmt: skip
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, _Member]:
-    """The members in use by name, their headers checked."""
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[_Member, _Member]]:
+    """Inputs and labels in use by split (or "" for what has none), their headers checked."""
     wanted = [f"{part}_{split}" for split in SPLITS for part in "xy"]
     have = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    pair = next((pair for pair in PAIRS if set(pair) <= set(have)), None)
+    if pair is not None and not any(name in have for name in wanted):
+        x, y = (_member(archive, have[name], name, path, labels=name == pair[1]) for name in pair)
+        return {_WHOLE: (x, y)}
     for name in wanted:
         partner = f"{'y' if name[0] == 'x' else 'x'}{name[1:]}"
         if name not in have and (name.endswith("_train") or partner in have):
             shown = ", ".join(list(have)[:20]) or "none"
             raise WhenceError("a missing array", where=path, got=f"arrays {shown}",
-                              expected=f"{name}; x and y come in pairs of train, dev and test",
+                              expected=f"{name}; x and y come in pairs of train, dev and test, or as one pair x and y",
                               mend="Write it with numpy.savez(path, x_train=..., y_train=...).")  # fmt: skip
-    return {name: _member(archive, have[name], name, path) for name in wanted if name in have}
+    return {
+        split: (
+            _member(archive, have[f"x_{split}"], f"x_{split}", path, labels=False),
+            _member(archive, have[f"y_{split}"], f"y_{split}", path, labels=True),
+        )
+        for split in SPLITS
+        if f"x_{split}" in have
+    }
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Path) -> _Member:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Path, *, labels: bool) -> _Member:
     where = f"{path}, array {name}"
     with archive.open(info) as file:
         head = io.BytesIO(file.read(_HEADER))
@@ -165,7 +181,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
         raise WhenceError("an array without rows", where=where, got=f"shape {list(shape)}",
                           expected="[N, ...]")  # fmt: skip
     member = _Member(name, tuple(int(size) for size in shape), dtype, bool(fortran), head.tell())
-    _check_shape(member, where)
+    _check_shape(member, where, labels)
     if member.bytes > MAX_BYTES:
         raise WhenceError("an array that is too large", where=where, got=f"{member.bytes / 2**30:.4g} GiB",
                           expected=f"at most {MAX_BYTES >> 30} GiB")  # fmt: skip
@@ -182,9 +198,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     return member
 
 
-def _check_shape(member: _Member, where: str) -> None:
+def _check_shape(member: _Member, where: str, labels: bool) -> None:
     shape, kind = member.shape, member.dtype.kind
-    if member.name.startswith("y"):
+    if labels:
         if kind not in "biufSU":
             raise WhenceError("labels of an unfit kind", where=where, got=f"dtype {member.dtype}",
                               expected="numbers or strings")  # fmt: skip
@@ -204,16 +220,16 @@ def _check_shape(member: _Member, where: str) -> None:
                           mend="Scale them to uint8, or give features [N, F].")  # fmt: skip
 
 
-def _count(members: dict[str, _Member], split: str, path: Path) -> int:
-    x, y = members[f"x_{split}"].shape[0], members[f"y_{split}"].shape[0]
-    if x != y:
+def _count(x: _Member, y: _Member, path: Path) -> int:
+    rows, labels = x.shape[0], y.shape[0]
+    if rows != labels:
         raise WhenceError("arrays of different length", where=path,
-                          got=f"x_{split} with {x} rows, y_{split} with {y}",
+                          got=f"{x.name} with {rows} rows, {y.name} with {labels}",
                           expected="one label per row")  # fmt: skip
-    if split == "train" and x == 0:
-        raise WhenceError("an array without rows", where=f"{path}, array x_train", got="0 rows",
+    if rows == 0 and not x.name.endswith(("_dev", "_test")):
+        raise WhenceError("an array without rows", where=f"{path}, array {x.name}", got="0 rows",
                           expected="at least one")  # fmt: skip
-    return x
+    return rows
 
 
 def _fill(archive: zipfile.ZipFile, member: _Member, target: np.ndarray, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from whence.data.tables import Reader
 from whence.errors import WhenceError
 from whence.masks import as_ids
 
-__all__ = ["Place", "features_of", "ids_of", "is_text", "names_of", "numbers_of", "place_in",
+__all__ = ["Place", "features_of", "ids_of", "is_text", "lacking", "missing", "missing_error", "names_of", "numbers_of", "place_in",
            "refuse_missing", "refuse_repeated", "texts_of"]  # fmt: skip
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
@@ -46,13 +47,46 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def refuse_missing(column: pa.ChunkedArray, place: Place, *, blank: bool = True) -> None:
-    """Raise for the first null of a column; with ``blank`` also for text of nothing but spaces."""
-    missing = pc.is_null(column)
+def missing(column: pa.ChunkedArray, *, blank: bool = True) -> np.ndarray:
+    """bool [N]: where a column is null; with ``blank`` also where its text is nothing but spaces."""
+    found = pc.is_null(column)
     if blank and is_text(column.type):
-        missing = pc.or_kleene(missing, pc.equal(pc.utf8_trim_whitespace(column), ""))
-    if (row := pc.index(missing, True).as_py()) >= 0:
-        raise WhenceError("a missing value", where=place(row), mend="Fill it in, or remove the row.")
+        found = pc.or_kleene(found, pc.equal(pc.utf8_trim_whitespace(column), ""))
+    array: np.ndarray = found.to_numpy()
+    return array
+
+
+def lacking(table: pa.Table, roles: Roles) -> np.ndarray:
+    """bool [N]: rows whose label, text or any feature is missing."""
+    found = np.zeros(table.num_rows, bool)
+    for name in dict.fromkeys((roles.label, *roles.inputs)):
+        column = table.column(name)
+        # A column of words may hold "none" or "NA" as words; among numbers they stand for nothing.
+        numbers = None if name == roles.text else numbers_of(column)
+        found |= missing(column) if numbers is None else np.isnan(numbers)
+    return found
+
+
+def refuse_missing(column: pa.ChunkedArray, place: Place, *, blank: bool = True, droppable: bool = False) -> None:
+    """Raise for the first null of a column; with ``blank`` also for text of nothing but spaces.
+
+    Args:
+        droppable: the rows may be left out with --drop-missing.
+    """
+    found = missing(column, blank=blank)
+    if found.any():
+        raise missing_error("a missing value", found, place, droppable=droppable)
+
+
+def missing_error(what: str, found: np.ndarray, place: Place, *, got: str = "", also: str = "", droppable: bool = True,
+                  **more: Any) -> WhenceError:  # fmt: skip
+    """The error for rows (bool [N], at least one) without a value: the first of them, and how many they are."""
+    count = int(found.sum())
+    many = f"{count:,} such rows of {len(found):,}" if count > 1 else ""
+    mend = f"Fill {'it' if count == 1 else 'them'} in, or remove the row{'' if count == 1 else 's'}{also}."
+    mend += " --drop-missing leaves such rows out." if droppable else ""
+    return WhenceError(what, where=place(int(found.argmax())), got="; ".join(filter(None, (got, many))) or None,
+                       mend=mend, **more)  # fmt: skip
 
 
 def texts_of(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
@@ -62,7 +96,7 @@ def texts_of(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
         WhenceError: it holds something else than text, or nulls.
     """
     if is_text(column.type) or pa.types.is_null(column.type):
-        refuse_missing(column, place, blank=False)
+        refuse_missing(column, place, blank=False, droppable=True)
         return column
     raise WhenceError("a column that is not text", where=place.column, got=str(column.type), expected="text",
                       mend="Name text with --text, or columns of numbers with --features.")  # fmt: skip
@@ -126,7 +160,12 @@ def features_of(table: pa.Table, roles: Roles, reader: Reader) -> np.ndarray:
                           mend="Leave the column out of --features, or encode it as numbers.")  # fmt: skip
     for position, name in enumerate(roles.inputs):
         if not np.isfinite(matrix[:, position]).all():
+            gaps = np.isnan(matrix[:, position])
             row = int(np.flatnonzero(~np.isfinite(matrix[:, position]))[0])
+            if gaps[row]:
+                got = repr(table.column(name)[row].as_py())
+                raise missing_error("a feature that is not a finite number", gaps, place_in(reader, name), got=got,
+                                    expected="a number", also=" or the column")  # fmt: skip
             raise WhenceError("a feature that is not a finite number", where=place_in(reader, name)(row),
                               got=repr(table.column(name)[row].as_py()),
                               expected="a number that float32 can hold",
@@ -202,7 +241,8 @@ def refuse_repeated(ids: np.ndarray, names: np.ndarray, place: Place) -> None:
         position = again[np.argmin(order[again])]
         first, second = int(order[position - 1]), int(order[position])
         got = " and ".join(dict.fromkeys(repr(names[row]) for row in (first, second)))
+        before = place.row(first).partition(" (")[0]  # how rows are counted is said once
         raise WhenceError("an id that occurs twice",
-                          where=f"{place(first)} and {place.row(second)}", got=got,
+                          where=f"{place.column}, {before} and {place.row(second)}", got=got,
                           expected="one row per id",
                           mend="Make ids unique; rows that share a mask need a group column.")  # fmt: skip

@@ -54,6 +54,7 @@ class Dataset:
         texts: what a person reads for each row: str [N]; None for pictures and features.
         images: what a person looks at: uint8 [N, H, W] or [N, H, W, C]; None for texts and features.
         feature_names: column names of feature inputs, or None.
+        notes: what was decided while they were read, a sentence each.
     """
 
     ids: np.ndarray
@@ -67,6 +68,7 @@ class Dataset:
     texts: np.ndarray | None = None
     images: np.ndarray | None = None
     feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -159,9 +161,15 @@ class Dataset:
             rows: Inputs = ArrayInputs(_numpy(inputs)) if hasattr(inputs, "shape") else ItemInputs(inputs)
         elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data):
             keys: tuple[Any, Any, Any] = ("id", "inputs", "target") if isinstance(data[0], dict) else (0, 1, 2)
+            ids, targets = [], []
             try:
-                ids = [item[keys[0]] for item in (data[i] for i in range(len(data)))]
-                targets = [item[keys[2]] for item in (data[i] for i in range(len(data)))]
+                for item in (data[i] for i in range(len(data))):
+                    if isinstance(item, dict) and (lacked := [key for key in keys if key not in item]):
+                        raise WhenceError("an item without a key that is needed", where=f"item {len(ids)} of the dataset",
+                                          got=f"keys {', '.join(map(str, item)) or 'none'}",
+                                          expected=f"also {', '.join(map(str, lacked))}")  # fmt: skip
+                    ids.append(item[keys[0]])
+                    targets.append(item[keys[2]])
             except (KeyError, IndexError, TypeError) as error:
                 raise WhenceError("items without an id", where="the dataset", got=type(data[0]).__name__,
                                   expected="(id, inputs, target) or a dict with these keys") from error  # fmt: skip

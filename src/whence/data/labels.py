@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from whence.data.columns import Place, is_text, numbers_of, refuse_missing
+from whence.data.columns import Place, is_text, missing_error, numbers_of, refuse_missing
 from whence.data.tasks import Classification, Regression, Task
 from whence.errors import WhenceError
 
-__all__ = ["TASKS", "Labels", "TaskName", "labels_of", "targets_like", "targets_of"]
+__all__ = ["TASKS", "Labels", "TaskName", "labels_of", "settled", "targets_like", "targets_of"]
 
 TaskName: TypeAlias = Literal["auto", "classification", "regression"]
 TASKS: tuple[TaskName, ...] = ("auto", "classification", "regression")
@@ -37,8 +37,11 @@ class Labels:
     place: Place
 
 
-def labels_of(column: pa.ChunkedArray, place: Place) -> Labels:
+def labels_of(column: pa.ChunkedArray, place: Place, *, droppable: bool = True) -> Labels:
     """A column as labels. Text that is a number in every row is one, unless it is padded like "01".
+
+    Args:
+        droppable: rows without a label may be left out with --drop-missing.
 
     Raises:
         WhenceError: a label is missing, NaN or infinite, or is a list, an object or a date.
@@ -55,7 +58,11 @@ def labels_of(column: pa.ChunkedArray, place: Place) -> Labels:
     numbers = None if words else numbers_of(column)
     if numbers is not None:
         if not np.isfinite(numbers).all():
+            gaps = np.isnan(numbers)
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            if gaps[row]:
+                raise missing_error("a missing or infinite label", gaps, place, droppable=droppable, got=repr(column[row].as_py()),
+                                    expected="a number, as in other rows")  # fmt: skip
             raise WhenceError("a missing or infinite label", where=place(row), got=repr(column[row].as_py()),
                               expected="a number, as in other rows",
                               mend="Fill it in, or remove the row.")  # fmt: skip
@@ -67,7 +74,7 @@ def labels_of(column: pa.ChunkedArray, place: Place) -> Labels:
     if not is_text(kind):
         raise WhenceError("not a label", where=place.column, got=str(kind),
                           expected="text, integers, numbers or true and false")  # fmt: skip
-    refuse_missing(column, place)
+    refuse_missing(column, place, droppable=droppable)
     found = pc.unique(column)
     order = np.argsort(np.array(found.to_pylist(), dtype=object), kind="stable")
     rank = np.empty(len(order), np.int64)
@@ -79,33 +86,38 @@ def labels_of(column: pa.ChunkedArray, place: Place) -> Labels:
 _TRUTH = pa.array(["true", "false"], pa.large_string())
 
 
-def targets_of(
-    labels: Labels, train: np.ndarray, task: TaskName = "auto", *, drawn: bool = False
-) -> tuple[Task, np.ndarray]:
-    """The task, and int64 [N] classes or float32 [N] standardized numbers.
+def settled(labels: Labels, train: np.ndarray, task: TaskName = "auto") -> Literal["classification", "regression"]:
+    """What task the labels are for.
 
     With task "auto", words are classes, and so are integers that take at most two values in the training
     split, or at most max(20, √N) with two instances each on average, for N training instances. All else is
     regression.
 
     Args:
+        labels, train, task: as for ``targets_of``.
+    """
+    if task != "auto":
+        return task
+    count, rows = len(np.unique(labels.codes[train])), int(train.sum())
+    few = count <= 2 or (count <= max(20, rows**0.5) and 2 * count <= rows)
+    classes = labels.kind == "words" or (labels.kind == "integers" and few)
+    return "classification" if classes else "regression"
+
+
+def targets_of(labels: Labels, train: np.ndarray, task: TaskName = "auto") -> tuple[Task, np.ndarray]:
+    """The task, and int64 [N] classes or float32 [N] standardized numbers.
+
+    Args:
         labels: of N instances.
         train: bool [N], the training split; classes, mean and scale are taken from there.
-        task: "auto", "classification" or "regression".
-        drawn: splits were drawn at random, so another seed may help.
+        task: "auto" (see ``settled``), "classification" or "regression".
 
     Raises:
         WhenceError: the labels do not fit the task, fewer than two classes, a class that occurs in another
             split only, or a constant number.
     """
-    present = np.unique(labels.codes[train])
-    if task == "auto":
-        rows = int(train.sum())
-        few = len(present) <= 2 or (len(present) <= max(20, rows**0.5) and 2 * len(present) <= rows)
-        classes = labels.kind == "words" or (labels.kind == "integers" and few)
-        task = "classification" if classes else "regression"
-    if task == "classification":
-        return _classes(labels, train, present, drawn)
+    if settled(labels, train, task) == "classification":
+        return _classes(labels, np.unique(labels.codes[train]))
     if labels.kind == "words":
         row = 0
         raise WhenceError("a label that is not a number", where=labels.place(row),
@@ -137,7 +149,7 @@ def targets_like(labels: Labels, task: Task) -> np.ndarray:
     return targets
 
 
-def _classes(labels: Labels, train: np.ndarray, present: np.ndarray, drawn: bool) -> tuple[Task, np.ndarray]:
+def _classes(labels: Labels, present: np.ndarray) -> tuple[Task, np.ndarray]:
     names = [str(labels.distinct[code]) for code in present]
     if len(present) < 2:
         raise WhenceError("only one class in the training split",
@@ -149,12 +161,10 @@ def _classes(labels: Labels, train: np.ndarray, present: np.ndarray, drawn: bool
     if (targets < 0).any():
         row = int(np.flatnonzero(targets < 0)[0])
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        mend = ("The splits were drawn at random and this label is rare: remove it or merge it with another, "
-                "name a split column, or try another seed." if drawn
-                else "Mend the label, or add training instances that have it.")  # fmt: skip
         raise WhenceError("unknown label", where=labels.place(row),
                           got=repr(str(labels.distinct[labels.codes[row]])),
-                          expected=f"a label of the training split: {shown}", mend=mend)  # fmt: skip
+                          expected=f"a label of the training split: {shown}",
+                          mend="Mend the label, or add training instances that have it.")  # fmt: skip
     return Classification(tuple(names)), targets
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from whence.errors import WhenceError
 
 __all__ = ["Source", "load"]
 
+SplitBy: TypeAlias = Literal["auto", "instance", "group"]
+_SPLIT_BY: tuple[SplitBy, ...] = ("auto", "instance", "group")
 _COLUMNS = ("label", "text", "features", "id", "group", "split")
+_SIMILAR = 0.8  # of names: less is no slip of the finger
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Source:
     task: TaskName = "auto"
     limit: int | None = None
     seed: int = 0
+    split_by: SplitBy = "auto"
+    drop_missing: bool = False
 
     def __post_init__(self) -> None:
         options: dict[str, Any] = {option.name: getattr(self, option.name) for option in fields(self)}
@@ -72,10 +77,18 @@ class Source:
             wrong = "task" if self.task not in TASKS else "seed"
             raise WhenceError("an option that does not exist", where=wrong, got=repr(options[wrong]),
                               expected=" or ".join(TASKS) if wrong == "task" else "an integer")  # fmt: skip
+        if self.split_by not in _SPLIT_BY or not isinstance(self.drop_missing, bool):
+            wrong = "split_by" if self.split_by not in _SPLIT_BY else "drop_missing"
+            raise WhenceError("an option that does not exist", where=wrong, got=repr(options[wrong]),
+                              expected=" or ".join(_SPLIT_BY) if wrong == "split_by" else "True or False")  # fmt: skip
+        if self.split_by == "group" and self.group is None:
+            raise WhenceError("no groups to keep together", where="split_by", got="group",
+                              mend="Name their column with --group.")  # fmt: skip
         if self.text is not None and self.features is not None:
             raise WhenceError("both text and features are named", where=self.path, expected="one of them",
                               mend="Leave out --text or --features.")  # fmt: skip
         named = [f"--{name}" for name in _COLUMNS if options[name] is not None]
+        named += ["--drop-missing"] if self.drop_missing else []
         if named and not self.is_table:
             raise WhenceError("an option for tables only", where=self.path, got=", ".join(named),
                               mend="Leave it out: built-in sets and .npz have no columns.")  # fmt: skip
@@ -132,7 +145,7 @@ class Source:
         if not self.is_table:
             raise WhenceError("further instances for data that are not a table", where=str(path), got=f"data from {self.path}",
                               mend="Give them from Python: whence.influence(run, (ids, inputs, targets)).")  # fmt: skip
-        other = replace(self, path=os.fspath(path), group=None, split=None, limit=None)
+        other = replace(self, path=os.fspath(path), group=None, split=None, limit=None, split_by="auto")
         other._exists()
         if not other.is_table:
             raise WhenceError("not a table", where=other.path, expected=f"one of {', '.join(TABLES)}")
@@ -140,7 +153,7 @@ class Source:
 
     def _exists(self) -> None:
         if self.path not in BUILTIN and not (path := Path(self.path)).exists():
-            near = get_close_matches(path.name, _neighbors(path), 1)
+            near = get_close_matches(path.name, _neighbors(path), 1, _SIMILAR)
             mend = f"Did you mean {near[0]}? " if near else ""
             mend += "Check the path, or put the file back if it was moved."
             raise WhenceError("no such file", where=self.path, mend=mend)
@@ -158,13 +171,15 @@ def load(
     task: TaskName = "auto",
     limit: int | None = None,
     seed: int = 0,
+    split_by: SplitBy = "auto",
+    drop_missing: bool = False,
 ) -> Dataset:
     """Read a dataset.
 
     Args:
         source: a table (.csv, .tsv or .jsonl, each also with .gz, or .parquet); an archive of arrays (.npz
-            with x_train, y_train and, as pairs, x_dev, y_dev, x_test, y_test); or built in, "digits" or
-            "diabetes".
+            with x_train, y_train and, as pairs, x_dev, y_dev, x_test, y_test; or with one pair, x and y, X and Y,
+            or images and labels, which is divided into splits); or built in, "digits" or "diabetes".
         label: the column to predict; tables need it.
         text: the column of text that the model reads.
         features: columns of numbers that the model reads: a list, or names separated by commas. Globs such as
@@ -174,11 +189,12 @@ def load(
             if there is one that was not given another role, else the row number in the file from 0; "none"
             ignores that column. Text ids are hashed, but a column of plain integers written as text stays
             integers.
-        group: the column of sources, authors, annotators ...: a group shares one mask and one drawn split.
+        group: the column of sources, authors, annotators ...: a group shares one mask; for its split see split_by.
         split: the column of splits. By default the column "split" if there is one that was not given another
             role; "none" ignores it. Training, validation, valid, val, development and testing, in any case,
             mean train, dev and test; other names stay. Without the column, train, dev and test are drawn
-            80/10/10 by id or group. Data with train and without dev have a tenth of train drawn as dev.
+            80/10/10 by id or group. Data with train and without dev have a tenth of train drawn as dev. Where
+            the draw leaves a class without training instances, its instances (or their groups) go to train.
         task: "classification", "regression", or "auto": text and booleans are classes; integers are classes
             when they take at most two values in the training split, or at most max(20, √N) values with two
             instances each on average; other numbers are regression. Classes are those of the training split,
@@ -186,10 +202,14 @@ def load(
         limit: at most this many instances of each split, chosen by id and kept in the order of the file.
             Classes, mean and scale are still those of the whole training split.
         seed: of drawn splits and the limit (see ``whence.data.splits``); an integer of 64 bits.
+        split_by: what a draw of splits keeps together: "group" all of a group, so that no author or document of
+            dev and test is known from training; "instance" nothing, so that every source is in train, dev and
+            test; "auto" groups, unless one of them holds more than 2 % of the rows.
+        drop_missing: leave out rows of a table whose label, text or any feature is missing.
 
     Returns:
         The dataset, with ``splits``, ``names`` and, by kind of inputs, ``texts``, ``images`` (uint8 [N, H, W]
-        or [N, H, W, C]) or ``feature_names``.
+        or [N, H, W, C]) or ``feature_names``; ``notes`` say what was decided on the way.
 
     Raises:
         WhenceError: anything wrong with the file, its columns, ids, labels, features or splits: the first
@@ -198,7 +218,7 @@ def load(
     >>> load("digits", limit=100).images.shape
     (300, 8, 8)
     """
-    given: Any = (source, label, text, features, id, group, split, task, limit, seed)
+    given: Any = (source, label, text, features, id, group, split, task, limit, seed, split_by, drop_missing)
     return Source(*given).load()
 
 
@@ -225,7 +245,7 @@ def _resolved(given: Any) -> str:
     if directory:
         raise WhenceError("a directory is not a dataset", where=path, expected=_understood())
     if not path.name.lower().endswith((*TABLES, ".npz")):
-        near = get_close_matches(name, BUILTIN, 1)
+        near = get_close_matches(name, BUILTIN, 1, _SIMILAR)
         ending = "".join(path.suffixes[-2:])
         raise WhenceError("data of an unknown kind", where=name,
                           got=f"the ending {ending!r}" if ending else "no ending", expected=_understood(),

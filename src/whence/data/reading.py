@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from whence.data.arrays import read_npz
 from whence.data.builtin import BUILTIN
-from whence.data.columns import Place, features_of, ids_of, names_of, place_in, refuse_repeated, texts_of
+from whence.data.columns import Place, features_of, ids_of, lacking, names_of, place_in, refuse_repeated, texts_of
 from whence.data.dataset import Dataset
 from whence.data.inputs import ArrayInputs, Inputs, TextInputs
-from whence.data.labels import Labels, labels_of, targets_like, targets_of
-from whence.data.roles import assign
-from whence.data.splits import divide, limited
-from whence.data.tables import open_table, read_columns
+from whence.data.labels import Labels, labels_of, settled, targets_like, targets_of
+from whence.data.roles import Roles, assign, listed
+from whence.data.splits import LARGE, divide, limited, split_name, together, with_all_classes
+from whence.data.tables import Reader, open_table, read_columns
 from whence.errors import WhenceError
 
 if TYPE_CHECKING:
@@ -50,11 +52,30 @@ def read_more(source: Source, like: Dataset) -> Dataset:
     Raises:
         WhenceError: as ``whence.data.load``; a label that ``like`` does not have.
     """
-    reader = open_table(Path(source.path))
+    reader: Reader = open_table(Path(source.path))
+    needed = [("label", source.label), ("text", source.text), ("id", None if source.id == "none" else source.id)]
+    needed += [("feature", name) for name in (like.feature_names or ())]
+    for what, name in needed:
+        if name is not None and name not in reader.names:
+            raise WhenceError(f"a table without the run's {what} column", where=reader.path,
+                              got=f"columns {listed(reader.names)}", expected=f"also {name!r}",
+                              mend="Give the columns that the run's own data have.")  # fmt: skip
+    try:
+        return _more(source, reader, like)
+    except WhenceError as error:
+        if "--" not in error.mend:
+            raise
+        # The roles of columns are those of the run: there is no option to change them.
+        raise WhenceError(error.what, where=error.where, got=error.got, expected=error.expected,
+                          mend="Give columns like those of the run's own data.") from error  # fmt: skip
+
+
+def _more(source: Source, reader: Reader, like: Dataset) -> Dataset:
     roles = assign(reader.names, label=source.label, text=source.text, features=like.feature_names, id=source.id,
                    split="none", where=reader.path)  # fmt: skip
     table = read_columns(reader, roles.used, [name for name in (roles.id,) if name is not None])
-    ids, names = _row_numbers(table.num_rows)
+    table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
+    ids, names = numbers, _written(numbers)
     if roles.id is not None:
         ids, names = ids_of(table.column(roles.id), place_in(reader, roles.id))
         refuse_repeated(ids, names, place_in(reader, roles.id))
@@ -63,27 +84,30 @@ def read_more(source: Source, like: Dataset) -> Dataset:
         texts = texts_of(table.column(roles.text), place_in(reader, roles.text)).to_numpy()
     inputs: Inputs = ArrayInputs(features_of(table, roles, reader)) if texts is None else TextInputs(texts)
     targets = targets_like(labels_of(table.column(roles.label), place_in(reader, roles.label)), like.task)
-    return Dataset(ids, inputs, targets, like.task, names=names, texts=texts, feature_names=like.feature_names)
+    return Dataset(ids, inputs, targets, like.task, names=names, texts=texts, feature_names=like.feature_names,
+                   notes=notes)  # fmt: skip
 
 
 def _of_table(source: Source) -> Dataset:
-    reader = open_table(Path(source.path))
+    reader: Reader = open_table(Path(source.path))
     roles = assign(reader.names, label=source.label, text=source.text, features=source.features, id=source.id,
                    group=source.group, split=source.split, where=reader.path)  # fmt: skip
     exact = [name for name in (roles.id, roles.group) if name is not None]
     table = read_columns(reader, roles.used, exact)
+    table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
 
     def read(name: str | None, convert: Any) -> Any:
         return None if name is None else convert(table.column(name), place_in(reader, name))
 
-    ids, names = read(roles.id, ids_of) or _row_numbers(table.num_rows)
+    ids, names = read(roles.id, ids_of) or (numbers, _written(numbers))
     if roles.id is not None:
         refuse_repeated(ids, names, place_in(reader, roles.id))
     groups, group_names = (None, None) if roles.group is None else read(roles.group, ids_of)
     splits = read(roles.split, names_of)
-    where = str(reader.path) if roles.split is None else f"{reader.path}, column {roles.split!r}"
-    rows, assigned = _divided(source, splits, ids, ids if groups is None else groups, where)
     labels = read(roles.label, labels_of)
+    where = str(reader.path) if roles.split is None else f"{reader.path}, column {roles.split!r}"
+    division = _divided(source, labels, splits, ids, groups, where)
+    rows = division.rows
     texts: np.ndarray | None = None
     if roles.text is None:
         features = features_of(table, roles, reader)
@@ -93,50 +117,119 @@ def _of_table(source: Source) -> Dataset:
         texts = read(roles.text, texts_of).take(pa.array(rows)).to_numpy()
         inputs = TextInputs(texts)
     return _assembled(
-        source, rows, assigned, labels, drawn=splits is None, ids=ids[rows], names=names[rows], inputs=inputs,
+        source, division, labels, ids=ids[rows], names=names[rows], inputs=inputs,
         groups=None if groups is None else groups[rows],
         group_names=None if group_names is None else group_names[rows],
-        texts=texts, feature_names=roles.inputs if texts is None else None,
+        texts=texts, feature_names=roles.inputs if texts is None else None, notes=(*notes, *division.notes),
     )  # fmt: skip
 
 
 def _of_rows(source: Source, x: np.ndarray, y: np.ndarray, splits: np.ndarray | None, place: Place,
              feature_names: tuple[str, ...] | None = None) -> Dataset:  # fmt: skip
-    ids, names = _row_numbers(len(x))
-    rows, assigned = _divided(source, splits, ids, ids, source.path)
+    ids = np.arange(len(x), dtype=np.int64)
+    labels = labels_of(pa.chunked_array([pa.array(y)]), place, droppable=False)
+    division = _divided(source, labels, splits, ids, None, source.path)
+    rows = division.rows
     inputs = ArrayInputs(x if source.limit is None else x[rows])
     return _assembled(
-        source, rows, assigned, labels_of(pa.chunked_array([pa.array(y)]), place), drawn=splits is None,
-        ids=ids[rows], names=names[rows], inputs=inputs, images=inputs.array if inputs.is_image else None,
-        feature_names=feature_names,
+        source, division, labels, ids=ids[rows], names=_written(ids[rows]), inputs=inputs,
+        images=inputs.array if inputs.is_image else None, feature_names=feature_names, notes=division.notes,
     )  # fmt: skip
 
 
-def _divided(
-    source: Source, splits: np.ndarray | None, ids: np.ndarray, mask_ids: np.ndarray, where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that the limit keeps, int64 [n], and the splits of all rows, str [N]."""
-    assigned = divide(splits, mask_ids, seed=source.seed, where=where)
-    if source.limit is None:
-        return np.arange(len(ids)), assigned
-    return limited(assigned, ids, source.limit, seed=source.seed), assigned
+@dataclass(frozen=True)
+class _Division:
+    """The rows that the limit keeps, int64 [n]; of all rows the splits, str [N]; the task; and what was decided."""
+
+    rows: np.ndarray
+    splits: np.ndarray
+    task: Literal["classification", "regression"]
+    notes: tuple[str, ...]
 
 
-def _assembled(
-    source: Source, rows: np.ndarray, assigned: np.ndarray, labels: Labels, *, drawn: bool, **columns: Any
-) -> Dataset:
-    task, targets = targets_of(labels, assigned == "train", source.task, drawn=drawn)
-    targets, splits = targets[rows], assigned[rows]
+def _divided(source: Source, labels: Labels, splits: np.ndarray | None, ids: np.ndarray, groups: np.ndarray | None,
+             where: str) -> _Division:  # fmt: skip
+    whole = groups is not None and (source.split_by == "group" or (source.split_by == "auto" and together(groups)))
+    keys = groups if groups is not None and whole else ids
+    assigned = divide(splits, keys, seed=source.seed, where=where)
+    drawn = np.ones(len(ids), bool) if splits is None else _dev_drawn(splits, assigned)
+    notes = []
+    if groups is not None and drawn.any():
+        why = (
+            f"as one of them holds more than {100 * LARGE:.0f} % of the rows"
+            if source.split_by == "auto"
+            else "as asked"
+        )
+        notes.append("splits are drawn by group: no group is in two of them" if whole
+                     else f"splits are drawn by id, not by group, {why}: a group can be in train, dev and test "
+                          "(--split-by group keeps groups together)")  # fmt: skip
+    task = settled(labels, assigned == "train", source.task)
+    if task == "classification":
+        assigned, moved = with_all_classes(assigned, drawn, labels.codes, keys)
+        if moved.size:
+            names = listed([str(labels.distinct[code]) for code in moved], 10)
+            notes.append(f"no instance of {names} fell into train, so all of them were moved there")
+    kept = np.arange(len(ids)) if source.limit is None else limited(assigned, ids, source.limit, seed=source.seed)
+    return _Division(kept, assigned, task, tuple(notes))
+
+
+def _dev_drawn(splits: np.ndarray, assigned: np.ndarray) -> np.ndarray:
+    """bool [N]: training instances that a draw may have made dev; none where dev was given."""
+    given = np.array([split_name(name) for name in splits], dtype=object)
+    return (given == "train") & bool((given != assigned).any())
+
+
+def _assembled(source: Source, division: _Division, labels: Labels, **columns: Any) -> Dataset:
+    task, targets = targets_of(labels, division.splits == "train", division.task)
+    targets, splits = targets[division.rows], division.splits[division.rows]
     kept = targets[splits == "train"]
     if task.kind == "classification" and len(np.unique(kept)) < 2:
         raise WhenceError("only one class is left in the training split", where=f"{source.path}, --limit",
                           got=f"{task.show(kept)[0]!r} in {len(kept)} instances",
                           expected="at least two classes",
-                          mend="Raise --limit, or try another seed.")  # fmt: skip
+                          mend="Raise --limit, or try another --split-seed.")  # fmt: skip
     return Dataset(targets=targets, task=task, splits=splits, **columns)
 
 
-def _row_numbers(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and names of rows that have none: their numbers in the file, from 0."""
-    ids = np.arange(count, dtype=np.int64)
-    return ids, ids.astype(str).astype(object)
+@dataclass(frozen=True)
+class _Part:
+    """Some rows (int64 [n]) of an open table, in order, which keep their places in the file."""
+
+    reader: Reader
+    rows: np.ndarray
+
+    @property
+    def path(self) -> Path:
+        return self.reader.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.reader.names
+
+    def read(self, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
+        return self.reader.read(columns, exact).take(pa.array(self.rows))
+
+    def place(self, row: int) -> str:
+        return self.reader.place(int(self.rows[row]))
+
+
+def _without_gaps(
+    source: Source, table: pa.Table, roles: Roles, reader: Reader
+) -> tuple[pa.Table, Reader, np.ndarray, tuple[str, ...]]:
+    """The table, its reader, the numbers of its rows in the file from 0, and a note: without missing values if asked."""
+    numbers = np.arange(table.num_rows, dtype=np.int64)
+    if not source.drop_missing or not (gaps := lacking(table, roles)).any():
+        return table, reader, numbers, ()
+    if gaps.all():
+        raise WhenceError("no row without a missing value", where=reader.path, got=f"{len(gaps):,} rows",
+                          expected="rows with a label and inputs",
+                          mend="Name other columns, or fill values in.")  # fmt: skip
+    count = int(gaps.sum())
+    note = f"{count:,} of {len(gaps):,} rows {'was' if count == 1 else 'were'} left out: label, text or a feature is missing"
+    rows = numbers[~gaps]
+    return table.take(pa.array(rows)), _Part(reader, rows), rows, (note,)
+
+
+def _written(ids: np.ndarray) -> np.ndarray:
+    """Names of rows that have none: their numbers in the file."""
+    return ids.astype(str).astype(object)

@@ -6,9 +6,9 @@ Every draw is one Philox4x32-10 number, whose layout is a file format like that 
     counter  (0, 0, low 32 bits of id, high 32 bits of id)
     output   the first two words, the second above the first: 64 bits
 
-With purpose "split" and the mask id (the group's, or else the instance's own), the tenth of the range in
-which the draw falls gives the split: 0 to 7 train, 8 dev, 9 test. So a group is never divided. When a
-training split is given without a dev split, tenth 8 of the training instances becomes dev. With purpose
+With purpose "split" and the instance's id, or its group's where groups are kept together, the tenth of the
+range in which the draw falls gives the split: 0 to 7 train, 8 dev, 9 test. When a training split is given
+without a dev split, tenth 8 of the training instances becomes dev. With purpose
 "limit" and the instance's id, a limit of n keeps the n smallest draws of a split: a smaller limit keeps a
 part of what a larger one keeps.
 """
@@ -23,7 +23,10 @@ import numpy as np
 from whence.errors import WhenceError
 from whence.masks import philox4x32
 
-__all__ = ["divide", "draw", "limited", "split_name"]
+__all__ = ["LARGE", "divide", "draw", "limited", "split_name", "together", "with_all_classes"]
+
+LARGE = 0.02
+"""The share of rows above which a group is a source of many documents rather than one of many authors."""
 
 _NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("dev", "development", "validation", "valid", "val"), "dev"
@@ -49,13 +52,43 @@ def split_name(name: str) -> str:
     return _NAMES.get(name.strip().lower(), name)
 
 
+def together(groups: np.ndarray) -> bool:
+    """Whether groups (int64 [N]) are small enough to be kept together: none holds more than ``LARGE`` of the rows.
+
+    A draw of few large groups gives splits of any size, and leaves whole sources out of training.
+    """
+    return bool(np.unique(groups, return_counts=True)[1].max() <= LARGE * len(groups))
+
+
+def with_all_classes(
+    splits: np.ndarray, drawn: np.ndarray, codes: np.ndarray, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits in which no class is missing from train for want of luck: its instances are moved there.
+
+    Args:
+        splits: str [N].
+        drawn: bool [N], whose split was drawn: only they are moved.
+        codes: int64 [N], classes.
+        ids: int64 [N], as divided: instances of equal ids are moved together.
+
+    Returns:
+        Splits [N], and int64: the classes that were missing and can be moved, in order.
+    """
+    absent = np.setdiff1d(codes[drawn], codes[splits == "train"])
+    if not absent.size:
+        return splits, absent
+    moved = splits.copy()
+    moved[drawn & np.isin(ids, ids[drawn & np.isin(codes, absent)])] = "train"
+    return moved, absent
+
+
 def divide(splits: np.ndarray | None, mask_ids: np.ndarray, *, seed: int, where: Any) -> np.ndarray:
     """The split of each instance, str [N].
 
     Args:
         splits: names [N] as the user wrote them; None draws train, dev and test in the ratio 80 : 10 : 10.
             Splits with "train" but without "dev" have a tenth of the training instances drawn as dev.
-        mask_ids: int64 [N], the instance's group, or its own id; equal mask ids are never divided by a draw.
+        mask_ids: int64 [N], the instance's own id, or its group; equal ones are never divided by a draw.
         seed: of the draw.
         where: the file, or its split column.
 
@@ -70,7 +103,7 @@ def divide(splits: np.ndarray | None, mask_ids: np.ndarray, *, seed: int, where:
             raise WhenceError("no training instance after drawing the splits", where=where,
                               got=f"{len(np.unique(mask_ids))} ids or groups",
                               expected="enough to divide 80 : 10 : 10",
-                              mend="Give a split column, or another seed.")  # fmt: skip
+                              mend="Give a split column, or another --split-seed.")  # fmt: skip
         return result
     given = sorted(set(splits.tolist()))
     named = {name: split_name(name) for name in given}

@@ -30,8 +30,11 @@ class Reader(Protocol):
         names: of its columns.
     """
 
-    path: Path
-    names: tuple[str, ...]
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def read(self, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
         """The columns of that name, at least one, N rows; integers of those in ``exact`` keep all 64 bits.
