@@ -103,3 +103,25 @@ def test_outlier_posterior():
     assert (posterior[:2000] > 0.5).mean() < 0.01
     np.testing.assert_allclose(_outlier_posterior(mixed * 1000), posterior, atol=1e-6)
     assert np.isfinite(_outlier_posterior(np.zeros(5))).all()
+
+
+def test_means_alone_are_kept_on_disk(planted):
+    run, _, _, audit = planted
+    folder = run.directory.path / "scores" / "audit-kernel-dev"
+    assert not list(folder.glob("block-*.npy"))
+    scores = whence.influence(run, "dev")  # whole scores of dev have their own name
+    np.testing.assert_allclose(audit.column("influence_on_dev"), scores.mean_over_targets(), rtol=1e-6)
+    assert list((run.directory.path / "scores" / "kernel-dev").glob("block-*.npy"))
+
+
+def test_a_caveat_where_the_model_errs_as_often_as_it_suspects(planted):
+    run, _, _, audit = planted
+    dev = run.splits["dev"]
+    error = float((whence.subnetworks.probabilities(run, dev).argmax(1) != dev.targets).mean())
+    assert audit.dev_error == pytest.approx(error)
+    share = len(audit.issues) / 400
+    assert replace(audit, dev_error=share * 0.99).caveat is None
+    assert replace(audit, dev_error=None).caveat is None
+    told = replace(audit, dev_error=0.2).caveat
+    assert told.startswith("The model errs on 20.0 % of unseen instances (dev), so disagreeing with ")
+    assert f"{100 * share:.1f} % of the training labels" in told

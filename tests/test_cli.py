@@ -50,6 +50,12 @@ def write_table(path, n=150, seed=0, delimiter=",", bad=None):
     return path
 
 
+def suspected(run):
+    table = pq.read_table(run / "audit.parquet").to_pylist()
+    rows = sorted((row for row in table if row["kind"] == "label_issue"), key=lambda row: -row["p_wrong"])
+    return [(row["name"], row["given_label"], row["suggested_label"], row["p_wrong"]) for row in rows]
+
+
 QUICK = ("--epochs", 6, "--model", "mlp:32", "--learning-rate", 0.01)
 
 
@@ -97,6 +103,9 @@ def test_json_and_resume(whence, tmp_path):
         "ok",
     }
     assert json.loads(whence("report", run, "--json")[1])["report"].endswith("report.html")
+    assert json.loads(whence("audit", run, "--json")[1])["suspected"] == [
+        dict(zip(("id", "given", "suggested", "p_wrong"), row, strict=True)) for row in suspected(run)
+    ]
     slim = json.loads(whence("influence", run, "--targets", "dev", "--no-matrix", "--name", "slim", "--json")[1])
     assert slim["scores"].endswith("slim")
 
@@ -162,9 +171,12 @@ def test_regression(whence, tmp_path):
     assert "squared error over the training variance" in out
     assert whence("audit", run)[0] == 0
     assert whence("report", run)[0] == 0
-    code, _, err = whence("influence", run)
+    code, out, _ = whence("influence", run)
+    assert code == 0
+    assert "kernel-test" in out
+    code, _, err = whence("influence", run, "--targets", "errors")
     assert code == 2
-    assert "errors are defined for classification only" in err
+    assert "errors are defined for classification only in --targets" in err
 
 
 MISTAKES = {
@@ -178,7 +190,10 @@ MISTAKES = {
     "words as features": (["--features", "x,text", "--label", "label"], None, "a feature that is not a number"),
     "no group column": (["--features", "x,z", "--label", "label", "--group", "author"], None, "no such column.*--group"),
     "bad keep": (["--features", "x,z", "--label", "label", "--keep", "2"], None, r"keep rate out of range: got 2\.0"),
-    "bad epochs": (["--features", "x,z", "--label", "label", "--epochs", "0"], None, "out of range in epochs"),
+    "bad epochs": (["--features", "x,z", "--label", "label", "--epochs", "0"], None, "out of range in --epochs"),
+    "bad batch size": (["--features", "x,z", "--label", "label", "--batch-size", "0"], None, "out of range in --batch-size: got 0"),
+    "bad split seed": (["--features", "x,z", "--label", "label", "--split-seed", str(2**64)], None, "out of range in --split-seed"),
+    "bad split by": (["--features", "x,z", "--label", "label", "--split-by", "rows"], None, "in --split-by: got 'rows', expected auto or instance or group"),
     "not a number": (["--features", "x,z", "--label", "label", "--epochs", "many"], None, "'many' is not a valid integer"),
     "unknown model": (["--features", "x,z", "--label", "label", "--model", "gpt"], None, "unknown model in --model"),
     "unknown option": (["--features", "x,z", "--label", "label", "--lable", "x"], None, "No such option.*--lable"),
@@ -279,6 +294,132 @@ def test_as_an_installed_program(tmp_path):
     failed = subprocess.run([*program, "audit", str(tmp_path)], capture_output=True, text=True)
     assert failed.returncode == 2
     assert failed.stderr.count("\n") == 1
+
+
+def test_only_helpers_help_and_only_a_few_are_named(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    assert whence("fit", data, "--features", "x,z", "--label", "label", "--out", run, *QUICK)[0] == 0
+    code, out, _ = whence("influence", run, "--targets", "test", "--top", 90)
+    assert code == 0
+    helped = [line for line in out.splitlines() if line.startswith("  helped by")]
+    hurt = [line for line in out.splitlines() if line.startswith("  hurt by")]
+    assert len(helped) == len(hurt) == 3
+    for line, other in [*((line, " -") for line in helped), *((line, " +") for line in hurt)]:
+        assert other not in line
+        assert line.count(", ") <= 10
+    assert ", and " in helped[0] and " more" in helped[0]
+    top = pq.read_table(run / "scores" / "kernel-test" / "top.parquet")
+    assert 0 not in top["score"].to_pylist()
+
+
+def test_the_noise_floor_is_said_to_be_missing_only_where_it_is(whence, tmp_path):
+    run = tmp_path / "run"
+    data = write_table(tmp_path / "reviews.csv")
+    assert whence("fit", data, "--features", "x,z", "--label", "label", "--out", run, *QUICK)[0] == 0
+    for method, words in (
+        ("turnover", "the matrix of scores, which was not kept"),
+        ("kernel", "no mask-based noise floor"),
+    ):
+        out = whence("influence", run, "--targets", "dev", "--method", method, "--no-matrix", "--name", method)[1]
+        assert words in out
+
+
+def test_scores_of_a_file_are_named_by_one_rule(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    new = write_table(tmp_path / "new ones.v2.csv", n=7, seed=9)
+    assert whence("fit", data, "--features", "x,z", "--label", "label", "--out", run, *QUICK)[0] == 0
+    for quantity in ("loss", "probability"):
+        assert whence("influence", run, "--targets", new, "--quantity", quantity)[0] == 0
+    write_table(new, n=7, seed=10)
+    assert whence("influence", run, "--targets", new)[0] == 0
+    names = sorted(path.name for path in (run / "scores").iterdir())
+    assert len(names) == 3
+    assert all(name.startswith("kernel-new-ones-") for name in names)
+    assert sum(name.startswith("kernel-new-ones-probability-") for name in names) == 1
+
+
+def test_a_file_of_targets_without_what_the_run_needs(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    assert whence("fit", data, "--features", "x,z", "--label", "label", "--out", run, *QUICK)[0] == 0
+    for column, what in (("label", "label"), ("x", "feature")):
+        new = write_table(tmp_path / "new.csv", n=7, bad=lambda rows, column=column: [row.pop(column) for row in rows])
+        code, _, err = whence("influence", run, "--targets", new)
+        assert code == 2
+        assert f"a table without the run's {what} column in " in err
+        assert f"expected also '{column}'" in err
+        assert "--" not in err
+    new = write_table(tmp_path / "new.csv", n=7, bad=lambda rows: rows[3].update(x="red"))
+    code, _, err = whence("influence", run, "--targets", new)
+    assert code == 2
+    assert "a feature that is not a number" in err
+    assert "--" not in err
+
+
+def test_splits_and_gaps_are_told(whence, tmp_path):
+    def bad(rows):
+        for row in rows:
+            del row["split"]
+        rows[3]["label"] = rows[8]["label"] = ""
+
+    data, run = write_table(tmp_path / "reviews.csv", bad=bad), tmp_path / "run"
+    fit = ("fit", data, "--features", "x,z", "--label", "label", "--group", "source", "--out", run, *QUICK)
+    code, _, err = whence(*fit)
+    assert code == 2
+    assert "2 such rows of 150" in err
+    assert "--drop-missing" in err
+    code, out, err = whence(*fit, "--drop-missing")
+    assert (code, err) == (0, "")
+    assert "note: 2 of 150 rows were left out" in out
+    assert "note: splits are drawn by id, not by group" in out
+    record = json.loads(whence(*fit, "--drop-missing", "--json")[1])
+    assert len(record["notes"]) == 2
+    assert sum(record["splits"].values()) == 148
+    code, out, _ = whence("influence", run, "--targets", data)
+    assert code == 0
+    assert "× 148 targets" in out
+
+
+def test_an_audit_of_a_model_that_knows_little_is_not_sold_as_fact(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    fit = ("fit", data, "--features", "z", "--label", "label", "--out", run, "--epochs", 1, "--model", "mlp:32")
+    assert whence(*fit)[0] == 0
+    record = json.loads(whence("audit", run, "--json")[1])
+    share = record["counts"]["label_issue"] / 90
+    error = 1 - json.loads(whence(*fit, "--json")[1])["results"]["dev_accuracy"]
+    assert (record["caveat"] is not None) == (0 < share <= error)
+    from whence.auditing import Audit
+
+    table = pq.read_table(run / "audit.parquet")
+    for dev_error, said in ((None, False), (share * 0.9, False), (share, True), (0.9, True)):
+        assert (Audit(table, None, dev_error).caveat is not None) == (said and share > 0)
+    assert ("caution: The model errs on" in whence("audit", run)[1]) == (record["caveat"] is not None)
+    code, _, err = whence("audit", run, "--show", -1)
+    assert code == 2
+    assert "out of range in --show: got -1" in err
+    assert "p(wrong)" not in whence("audit", run, "--show", 0)[1]
+
+
+def test_interrupted_and_resumed(whence, tmp_path, monkeypatch):
+    from whence.training import _Loop
+
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    fit = ("fit", data, "--features", "x,z", "--label", "label", "--out", run, *QUICK)
+    step = _Loop._step
+
+    def stopping(self, batches):
+        if self.step == 2 * self.steps_per_epoch:
+            raise KeyboardInterrupt
+        return step(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "_step", stopping)
+        code, out, err = whence(*fit)
+    assert (code, out) == (130, "")
+    assert "interrupted; training is kept to the end of epoch 2; give the same command again to resume" in err
+    code, out, err = whence(*fit)
+    assert code == 0
+    assert err == "whence: resuming at epoch 3 of 6\n"
+    assert whence(*fit)[2] == ""
 
 
 @pytest.mark.shared_data

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError, load_scores
-from whence.scores import Labels, compute
+from whence.scores import Labels, NoiseFloor, compute
 
 
 def scores_of(matrix, path=None, block_rows=None, null=None, **options):
@@ -77,6 +77,8 @@ def test_parquet(tmp_path):
     assert [e["score"] for e in top[:4]] == sorted([e["score"] for e in top[:4]], reverse=True)
     small = scores_of(random_matrix(3, 1)).to_parquet(tmp_path / "small.parquet", k=3)
     assert pq.read_table(small).num_rows == 3
+    signed = scores_of([[2.0, 1.0], [0.0, 3.0], [-1.0, 2.0]]).to_parquet(tmp_path / "signed.parquet", k=3)
+    assert pq.read_table(signed)["score"].to_pylist() == [2.0, -1.0, 3.0, 2.0, 1.0]  # zero helps nobody
 
 
 def test_interrupted_scores_resume(tmp_path):
@@ -192,6 +194,8 @@ def test_signal_is_measured():
         assert not floor.is_noise
         assert floor.signal == pytest.approx(signal, abs=0.05)
         assert floor.verdict().startswith(words)
+    faint = NoiseFloor(np.ones(2, np.float32), 0.05, 1.003, 1e-5, 512)
+    assert faint.verdict().startswith("Mostly noise, less than 1 % of their variance is signal")
     shifted = scores_of(3 * generator.normal(size=(1000, 20)) + 1, null=null).noise_floor()
     assert not shifted.is_noise
     dead = scores_of(np.zeros((10, 2)), null=np.zeros((100, 2), np.float32)).noise_floor()

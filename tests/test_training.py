@@ -378,3 +378,36 @@ def test_targets_are_labels():
         targets[4] = bad
         with pytest.raises(WhenceError, match="a target that is no label in row 4"):
             whence.Dataset.of((data.ids, data.inputs.array, targets), task=data.task)
+
+
+def test_a_run_in_place_of_another(tmp_path):
+    """One's own model, trained again: its directory is refused, or replaced with all that was made from it."""
+
+    def run(seed, **options):
+        model = network(6, 32, 3, seed=seed)
+        return whence.Run(model.eval(), blobs(60), dev=blobs(30, seed=1, start=1000), out=tmp_path / "run", **options)
+
+    whence.audit(run(0))
+    whence.report(run(0, replace=True))  # the same run: nothing is deleted
+    assert (tmp_path / "run" / "audit.parquet").exists()
+    with pytest.raises(WhenceError, match="holds another run in .*pass replace=True"):
+        run(1)
+    assert (tmp_path / "run" / "audit.parquet").exists()
+    second = run(1, replace=True)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "instances.parquet", "model.safetensors", "run.json",
+    ]  # fmt: skip
+    assert second.directory.read_config()["fingerprint"] == second.fingerprint()
+    whence.influence(second, "dev")
+
+
+def test_items_without_their_keys():
+    item = {"id": 1, "inputs": torch.zeros(6), "target": 0}
+    assert len(whence.Dataset.of([item, {**item, "id": 2, "target": 1}])) == 2
+    with pytest.raises(
+        WhenceError,
+        match="a key that is needed in item 0 of the dataset: got keys id, x, label, expected also inputs, target",
+    ):
+        whence.Dataset.of([{"id": 1, "x": 2, "label": 3}])
+    with pytest.raises(WhenceError, match="in item 1 of the dataset: got keys inputs, target, expected also id"):
+        whence.Dataset.of([item, {"inputs": 1, "target": 0}])

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from whence.data import Classification
 from whence.estimators import influence
+from whence.estimators.dispatch import choose
+from whence.forward import predict
 from whence.run import Run
 from whence.subnetworks import memorization, out_of_sample, probabilities
 
@@ -26,10 +28,12 @@ class Audit:
         table: id, name, given_label, suggested_label, p_wrong, memorization, influence_on_dev, kind, and the
             probabilities of the given label: p_own, p_flipped, p_full (classification) or prediction (regression).
         method: the estimator behind influence_on_dev; None without a dev split.
+        dev_error: the share of dev instances that the model predicts wrongly; None for a regression or without dev.
     """
 
     table: pa.Table
     method: str | None
+    dev_error: float | None = None
 
     def column(self, name: str) -> np.ndarray:
         """One column as an array [N]."""
@@ -47,6 +51,18 @@ class Audit:
         found: np.ndarray = order[self.column("kind")[order] == "label_issue"]
         return found
 
+    @property
+    def caveat(self) -> str | None:
+        """What to know before believing the suspicions as a whole, or None.
+
+        A model that errs on unseen instances disagrees with as many labels that are right.
+        """
+        share = len(self.issues) / self.table.num_rows
+        if self.dev_error is None or not 0 < share <= self.dev_error:
+            return None
+        return (f"The model errs on {_percent(self.dev_error)} of unseen instances (dev), so disagreeing with "
+                f"{_percent(share)} of the training labels is what it would do even if all of them were right.")  # fmt: skip
+
     def counts(self) -> dict[str, int]:
         """How many instances are of each kind."""
         kinds = self.column("kind")
@@ -57,7 +73,9 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     """Judge every training instance from one run.
 
     For a classifier the trusted probabilities p̄ are the mean of the flipped sub-network's, which never learned the
-    instance, and the full network's, which half of it did not: together they ranked planted errors better than either.
+    instance, and the full network's, which half of it did not. Each of the three ranked planted errors about as well
+    (area under the ROC curve .999 on digits, .98 on Fashion-MNIST); the mean is taken because the full network alone
+    forgets errors where training memorizes them.
 
     - ``p_wrong`` = 1 − p̄(given label): how likely an independent annotation would differ. It is not calibrated.
     - ``suggested_label``: the class of the largest p̄.
@@ -80,7 +98,9 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     train = run.train
     influence_on_dev, used = np.full(len(train), np.nan), None
     if "dev" in run.splits:
-        scores = influence(run, "dev", method=method, progress=progress)
+        chosen = choose(run, run.loss) if method == "auto" else method
+        # Only means are wanted, so the matrix, which can be large, is not kept: scores of a name of their own.
+        scores = influence(run, "dev", method=chosen, name=f"audit-{chosen}-dev", keep_matrix=False, progress=progress)
         means, used = scores.mean_over_targets(), str(scores.info["method"])
         position = {int(mask_id): row for row, mask_id in enumerate(scores.ids)}
         owners = train.mask_ids if scores.info["level"] == "group" else train.ids
@@ -96,10 +116,21 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         "kind": judged.pop("kind"),
         **judged,
     }
-    result = Audit(pa.table(columns), used)
+    result = Audit(pa.table(columns), used, _dev_error(run))
     if run.directory is not None:
         run.directory.write_table("audit.parquet", result.table)
     return result
+
+
+def _dev_error(run: Run) -> float | None:
+    if "dev" not in run.splits or not isinstance(run.task, Classification):
+        return None
+    dev = run.splits["dev"]
+    return float((predict(run.model, dev).argmax(1) != dev.targets).mean())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _classification(run: Run) -> dict[str, Any]:

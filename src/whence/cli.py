@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ __all__ = ["commands", "main"]
 
 _DATA = "DATA: a csv, tsv(.gz), jsonl, parquet or npz file, or the built-in digits or diabetes."
 _METHODS = "auto, turnover, first_order or kernel"
+_MOST_NAMES = 10  # in one printed line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -57,9 +61,13 @@ def training_options(command: Any) -> Any:
 @click.option("--features", help="Columns of numbers, separated by commas, globs allowed.")
 @click.option("--id", "id", help="Column of ids; by default a column named id, else row numbers.")
 @click.option("--group", help="Column of sources; all members of a group share one mask.")
+@click.option("--split-by", default="auto", show_default=True,
+              help="What drawn splits keep together: group, instance (nothing), or auto (groups, if none holds more than "
+                   "2 % of the rows).")  # fmt: skip
 @click.option("--split", help='Column of train, dev, test; "none" to divide the rows anew.')
 @click.option("--task", default="auto", show_default=True, help="auto, classification or regression.")
 @click.option("--limit", type=int, help="Use at most this many instances of each split.")
+@click.option("--drop-missing", is_flag=True, help="Leave out rows whose label, text or any feature is missing.")
 @click.option("--split-seed", default=0, show_default=True, help="Of the division into splits and of --limit.")
 @click.option(
     "--model",
@@ -96,17 +104,22 @@ def fit(
     from whence.data.loading import Source
     from whence.models import prepare
     from whence.training import fit as train
+    from whence.training import kept
 
     options = TrainingOptions(
         seed=seed, **{name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
     )
-    source = Source(data, seed=split_seed, **given)
+    with _typed(seed="--split-seed"):
+        source = Source(data, seed=split_seed, **given)
     module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)
-    run = train(module, dataset, out=out, progress=_terminal(), source=source, **options.to_json())
+    with _interruptible(lambda: kept(out)):
+        run = train(module, dataset, out=out, progress=_terminal(), source=source, **options.to_json())
     last = run.config.get("results") or {}
     sizes = {name: len(part) for name, part in run.splits.items()}
-    record = {"run": _path(out), "splits": sizes, "task": run.task.kind, "results": last}
+    record = {"run": _path(out), "splits": sizes, "task": run.task.kind, "results": last,
+              "notes": list(dataset.notes)}  # fmt: skip
     lines = [", ".join(f"{count:,} {name}" for name, count in sizes.items()) + f" instances, {_task(run)}"]
+    lines += [f"note: {note}" for note in dataset.notes]
     if "dev_accuracy" in last:
         lines.append(f"accuracy on dev {100 * last['dev_accuracy']:.1f} %, loss {last['dev_loss']:.3f}")
     elif "dev_loss" in last:
@@ -121,8 +134,9 @@ def fit(
 
 @commands.command()
 @run_argument
-@click.option("--targets", default="errors", show_default=True,
-              help="A split, errors (wrong predictions), or a file of new instances with the columns of the data.")  # fmt: skip
+@click.option("--targets",
+              help="A split, errors (wrong predictions), or a file of new instances with the columns of the data, the label "
+                   "too.  [default: errors; for a regression test]")  # fmt: skip
 @click.option("--method", default="auto", show_default=True, help=_METHODS)
 @click.option(
     "--quantity",
@@ -130,14 +144,19 @@ def fit(
     show_default=True,
     help="loss, accuracy, probability, margin; absolute_error for regression.",
 )
-@click.option("--top", default=5, show_default=True, help="Helpful and harmful instances to list for each target.")
-@click.option("--name", help="Of the scores inside the run; by default method and targets.")
+@click.option(
+    "--top",
+    default=5,
+    show_default=True,
+    help="Helpful and harmful instances to list for each target, in the table; a few are printed.",
+)
+@click.option("--name", help="Of the scores inside the run; by default method, targets and quantity.")
 @click.option(
     "--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means."
 )
 @as_json
 def influence(
-    run: str, targets: str, method: str, quantity: str, top: int, name: str | None, matrix: bool, as_json: bool
+    run: str, targets: str | None, method: str, quantity: str, top: int, name: str | None, matrix: bool, as_json: bool
 ) -> None:
     """Score every training instance on every target: positive helps, negative hurts."""
     from whence.estimators import influence as score
@@ -146,11 +165,15 @@ def influence(
     if top < 1:
         raise WhenceError("an option out of range", where="--top", got=top, expected="at least 1")
     opened = open_run(run)
+    if targets is None:
+        held_out = next((split for split in ("test", "dev") if split in opened.splits), "test")
+        targets = "errors" if opened.task.kind == "classification" else held_out
     aims: Any = targets
     if targets != "errors" and targets not in opened.splits and Path(targets).suffix:
         aims = opened.more_targets(targets)
-        name = name or f"{method}-{Path(targets).stem}"
-    scores = score(opened, aims, method=method, quantity=quantity, name=name, keep_matrix=matrix, progress=_terminal())
+    with _interruptible(lambda: "finished blocks of scores are kept"):
+        scores = score(opened, aims, method=method, quantity=quantity, name=name, keep_matrix=matrix,
+                       target_set=Path(targets).name.partition(".")[0], progress=_terminal())  # fmt: skip
     assert scores.path is not None
     table = scores.to_parquet(scores.path / "top.parquet", k=top)
     floor = scores.noise_floor() if scores.null is not None and matrix else None
@@ -163,15 +186,11 @@ def influence(
     helpful, harmful = scores.top(top), scores.top(top, harmful=True)
     for column in range(min(3, scores.shape[1])):
         lines.append(f"target {scores.columns.names[column]}")
-        for word, best in (("helped by", helpful), ("hurt by", harmful)):
-            listed = [
-                f"{scores.rows.names[row]} {value:+.3g}"
-                for row, value in zip(best.rows[column], best.values[column], strict=True)
-            ]
-            lines.append(f"  {word:<10}{', '.join(listed)}")
+        for word, best, sign in (("helped by", helpful, 1), ("hurt by", harmful, -1)):
+            lines.append(f"  {word:<10}{_listed(scores, best, column, sign)}")
     if scores.shape[1] > 3:
         lines.append(f"… and {scores.shape[1] - 3:,} more targets in the table")
-    lines.append(floor.verdict() if floor else _unfloored(scores.info["method"]))
+    lines.append(floor.verdict() if floor else _unfloored(scores))
     lines += [f"scores: {scores.path}", f"table:  {table}"]
     _print(as_json, record, lines)
 
@@ -179,29 +198,34 @@ def influence(
 @commands.command()
 @run_argument
 @click.option("--method", default="auto", show_default=True, help=f"Estimator of the influence on dev: {_METHODS}.")
-@click.option("--show", default=10, show_default=True, help="Suspected labels to list.")
+@click.option("--show", default=10, show_default=True, help="Suspected labels to list; --json lists all.")
 @as_json
 def audit(run: str, method: str, show: int, as_json: bool) -> None:
     """Rank labels that should not be trusted, suggest others, find memorized instances."""
     from whence.auditing import audit as judge
     from whence.run import open_run
 
+    if show < 0:
+        raise WhenceError("an option out of range", where="--show", got=show, expected="at least 0")
     opened = open_run(run)
-    found = judge(opened, method=method, progress=_terminal())
+    with _interruptible(lambda: "finished blocks of scores are kept"):
+        found = judge(opened, method=method, progress=_terminal())
     table = Path(run) / "audit.parquet"
-    record = {"audit": _path(table), "counts": found.counts(), "method": found.method}
+    names = {"id": "name", "given": "given_label", "suggested": "suggested_label", "p_wrong": "p_wrong"}
+    suspected = [
+        {key: entry[name] for key, name in names.items()} for entry in found.table.take(found.issues).to_pylist()
+    ]
+    record = {"audit": _path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
+              "suspected": suspected}  # fmt: skip
     counts = found.counts()
     lines = [f"{len(opened.train):,} training instances: {counts['label_issue']:,} suspected label errors, "
              f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous"]  # fmt: skip
-    rows = found.issues[: max(show, 0)]
-    if len(rows):
+    lines += [f"caution: {found.caveat}"] if found.caveat else []
+    if suspected[:show]:
         lines.append(f"{'id':<20} {'given':<16} {'suggested':<16} p(wrong)")
-    for row in rows:
-        entry = {
-            name: found.table[name][int(row)].as_py() for name in ("name", "given_label", "suggested_label", "p_wrong")
-        }
+    for entry in suspected[:show]:
         lines.append(
-            f"{entry['name'][:20]:<20} {entry['given_label'][:16]:<16} {entry['suggested_label'][:16]:<16} {entry['p_wrong']:.3f}"
+            f"{entry['id'][:20]:<20} {entry['given'][:16]:<16} {entry['suggested'][:16]:<16} {entry['p_wrong']:.3f}"
         )
     lines.append(f"audit: {table}")
     _print(as_json, record, lines)
@@ -221,7 +245,9 @@ def report(run: str, out: str | None, targets: str, method: str, top: int, as_js
     from whence.reporting import report as write
     from whence.run import open_run
 
-    path = write(open_run(run), out, targets=targets, method=method, top=top, progress=_terminal())
+    opened = open_run(run)
+    with _interruptible(lambda: "finished blocks of scores are kept"):
+        path = write(opened, out, targets=targets, method=method, top=top, progress=_terminal())
     _print(as_json, {"report": _path(path)}, [f"report: {path}"])
 
 
@@ -233,27 +259,72 @@ def demo(out: str, seed: int, as_json: bool) -> None:
     """Plant label errors among handwritten digits, train once, find them, explain the mistakes."""
     from whence.demo import demo as play
 
-    result = play(out, seed=seed, progress=_terminal())
+    with _interruptible(lambda: "finished epochs and blocks of scores are kept"):
+        result = play(out, seed=seed, progress=_terminal())
     _print(as_json, result.to_json(), result.lines())
 
 
 def main() -> None:
     """The entry point: exit code 2 and one line for bad input, 130 when interrupted."""
+    notes = _Notes()
+    log = logging.getLogger("whence")
+    log.addHandler(notes)
+    before, log.level = log.level, logging.INFO
     try:
-        commands(standalone_mode=False)
+        with _typed(**{name: f"--{name.replace('_', '-')}" for name in _options()}):
+            commands(standalone_mode=False)
     except WhenceError as error:
         _fail(str(error))
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "whence"
         _fail(f"{error.format_message()} Try `{where} --help`.")
-    except click.Abort:
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt):
+        _stopped()
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    finally:
+        log.removeHandler(notes)
+        log.setLevel(before)
+
+
+class _Notes(logging.Handler):
+    """What the library logs, a line each on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"whence: {record.getMessage()}", file=sys.stderr)
+
+
+def _options() -> set[str]:
+    parameters = (parameter for command in commands.commands.values() for parameter in command.params)
+    return {parameter.name for parameter in parameters if isinstance(parameter, click.Option) and parameter.name}
+
+
+@contextmanager
+def _typed(**options: str) -> Iterator[None]:
+    """Errors about an option name it as it is typed."""
+    try:
+        yield
+    except WhenceError as error:
+        if error.where not in options:
+            raise
+        raise WhenceError(error.what, where=options[error.where], got=error.got, expected=error.expected,
+                          mend=error.mend) from error  # fmt: skip
+
+
+@contextmanager
+def _interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C ends the program with a word on what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _stopped(f"; {kept()}")
+
+
+def _stopped(kept: str = "") -> None:
+    print(f"\nwhence: interrupted{kept}; give the same command again to resume", file=sys.stderr)
+    sys.exit(130)
 
 
 def _fail(message: str) -> None:
@@ -286,5 +357,16 @@ def _task(run: Any) -> str:
     return f"{len(run.task.classes)} classes" if run.task.kind == "classification" else "regression"
 
 
-def _unfloored(method: str) -> str:
+def _listed(scores: Any, best: Any, column: int, sign: int) -> str:
+    """The rows that do help (sign 1) or hurt (−1) a target, with their scores; of many the first."""
+    pairs = [(scores.rows.names[row], value) for row, value in zip(best.rows[column], best.values[column], strict=True)
+             if sign * value > 0]  # fmt: skip
+    shown = ", ".join(f"{name} {value:+.3g}" for name, value in pairs[:_MOST_NAMES])
+    return f"{shown}, and {len(pairs) - _MOST_NAMES:,} more" if len(pairs) > _MOST_NAMES else shown or "none"
+
+
+def _unfloored(scores: Any) -> str:
+    if scores.null is not None:
+        return "not compared with chance: that takes the matrix of scores, which was not kept (to compare: --matrix --name NAME)"
+    method = scores.info["method"]
     return f"{method} scores have no mask-based noise floor: to check them, fit again with another --seed and compare"

@@ -59,7 +59,7 @@ class NoiseFloor:
         share = f"{100 * self.significant:.1f} % of scores lie beyond the 95 % range of masks never trained on (chance: 5 %)"
         if self.is_noise:
             return f"Not distinguishable from chance: {share}."
-        part = f"about {100 * self.signal:.0f} % of their variance is signal"
+        part = f"{f'about {100 * self.signal:.0f}' if self.signal >= 0.01 else 'less than 1'} % of their variance is signal"
         if self.is_mostly_noise:
             return f"Mostly noise, {part}: {share}. Single scores and rankings are not to be trusted."
         return f"More than chance, {part}: {share}."

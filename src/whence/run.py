@@ -38,9 +38,11 @@ class Run:
         loss: (outputs [B, C], targets [B]) → [B]; by default cross-entropy (nats) or squared error.
         out: a run directory to keep results in; None keeps everything in memory.
         config: further description for run.json.
+        replace: if the directory holds another run, put this one in its place: its scores, audit, report and history
+            are deleted.
 
     Raises:
-        WhenceError: no turn-over dropout is attached; the directory holds another run.
+        WhenceError: no turn-over dropout is attached; the directory holds another run and replace is False.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Run:
         loss: LossFunction | Quantity | None = None,
         out: str | os.PathLike[str] | None = None,
         config: Mapping[str, Any] | None = None,
+        replace: bool = False,
     ) -> None:
         self.model = model
         self.splits = as_splits(train, dev=dev, test=test)
@@ -69,7 +72,7 @@ class Run:
         if self.directory is not None and self.directory.has("history.parquet"):
             self.history = self.directory.read_table("history.parquet").to_pylist()
         if self.directory is not None and not self.config.get("opened"):
-            self.save()
+            self.save(replace=replace)
 
     @property
     def device(self) -> torch.device:
@@ -104,11 +107,14 @@ class Run:
         """A hash of training data, weights and masks: what scores belong to. 32 hexadecimal digits."""
         return digest(self.train.fingerprint(), digest_tensors(self.model.state_dict()), placement(self.model))
 
-    def save(self) -> None:
+    def save(self, *, replace: bool = False) -> None:
         """Write the run's description, weights and table of instances.
 
+        Args:
+            replace: another run that the directory holds, with all that was made from it.
+
         Raises:
-            WhenceError: the directory holds another run.
+            WhenceError: the directory holds another run and replace is False.
         """
         assert self.directory is not None
         fingerprint = self.fingerprint()
@@ -117,14 +123,15 @@ class Run:
                               expected="a new or empty directory, or a run")  # fmt: skip
         if self.directory.exists():
             before = self.directory.read_config()
-            loss = before.get("loss_fingerprint")
-            if before.get("fingerprint") not in (None, fingerprint) or loss not in (
-                None,
-                self.loss.fingerprint(self.task),
-            ):
-                raise WhenceError("the directory holds another run", where=str(self.directory.path),
-                                  mend="Give another directory, or delete this one.")  # fmt: skip
-            if before.get("status") == "trained":
+            now = {"fingerprint": fingerprint, "loss_fingerprint": self.loss.fingerprint(self.task)}
+            if any(before.get(key) not in (None, value) for key, value in now.items()):
+                if not replace:
+                    raise WhenceError("the directory holds another run", where=str(self.directory.path),
+                                      mend="Give another directory, or pass replace=True to put this run in its place "
+                                           "and delete the scores, audit and report of the other.")  # fmt: skip
+                self.directory.clear()
+                self.history = []
+            elif before.get("status") == "trained":
                 self.config = {**before, **self.config}
         self.directory.write_tensors("model.safetensors", self.model.state_dict())
         self.directory.write_table("instances.parquet", instance_table(self.splits))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,14 @@ class RunDirectory:
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
+
+    def clear(self) -> None:
+        """Delete what was made from a run, all but its description, weights and instances, which are overwritten."""
+        if (self.path / "scores").is_symlink():
+            self.remove("scores")
+        shutil.rmtree(self.path / "scores", ignore_errors=True)
+        for name in ("audit.parquet", "report.html", "history.parquet", "checkpoint.safetensors"):
+            self.remove(name)
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)

@@ -137,7 +137,10 @@ class Scores:
         return np.concatenate([summary["row_sum"].numpy() for _, summary in self._summaries()]) / self.shape[1]
 
     def top(self, k: int = 10, *, harmful: bool = False) -> Top:
-        """The rows that help each target most, or harm it most, without holding the matrix.
+        """The rows with each target's largest scores, or smallest, without holding the matrix.
+
+        They are what helps or harms it most. Where fewer than k do, the rest are rows whose scores have another sign
+        or are zero: ask ``values`` before naming them so.
 
         Args:
             k: how many; at most N.
@@ -195,6 +198,8 @@ class Scores:
     def to_parquet(self, path: str | os.PathLike[str], *, k: int | None = None) -> Path:
         """Write (target, id, score, and the names): every pair, or only the k most helpful and harmful of each target.
 
+        With k, helpful rows have positive and harmful ones negative scores: rows that do neither are not written.
+
         Streams block by block; the file is whole or absent.
         """
         target = Path(path)
@@ -202,11 +207,11 @@ class Scores:
                             ("name", pa.string()), ("score", pa.float32())])  # fmt: skip
         with write_aside(target) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:
             if k is not None:
-                # Helpful and harmful rows of small data overlap; each pair is written once.
-                pairs = {(int(r), c): float(v) for harmful in (False, True) for top in [self.top(k, harmful=harmful)]
-                         for c in range(self.shape[1]) for r, v in zip(top.rows[c], top.values[c], strict=True)}  # fmt: skip
+                pairs = {(int(r), c): float(v) for sign in (1, -1) for top in [self.top(k, harmful=sign < 0)]
+                         for c in range(self.shape[1]) for r, v in zip(top.rows[c], top.values[c], strict=True)
+                         if sign * v > 0}  # fmt: skip
                 keys = sorted(pairs, key=lambda pair: (pair[1], -pairs[pair]))
-                rows, columns = np.array([r for r, _ in keys]), np.array([c for _, c in keys])
+                rows, columns = (np.array([key[axis] for key in keys], np.int64) for axis in (0, 1))
                 writer.write_table(
                     self._pairs(rows, columns, np.array([pairs[key] for key in keys], np.float32), schema)
                 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import os
 import time
@@ -38,9 +39,10 @@ from whence.quantities import LossFunction, Quantity, accuracy, loss_of
 from whence.run import Run, as_splits, open_run, probe
 from whence.rundir import RunDirectory
 
-__all__ = ["fit"]
+__all__ = ["fit", "kept"]
 
 _CHECKPOINT = "checkpoint.safetensors"
+_LOG = logging.getLogger("whence")
 
 
 def fit(
@@ -64,7 +66,8 @@ def fit(
         dev: instances for validation and early stopping; None for none.
         test: instances to explain later; None for none.
         loss: (outputs [B, C], targets [B]) → [B], minimized; by default cross-entropy (nats) or squared error.
-        out: the run directory. If training there was interrupted it is resumed; if it was finished, opened.
+        out: the run directory. If training there was interrupted it is resumed, which is logged; if it was
+            finished, opened.
         progress: show a bar.
         source: the ``whence.data.Source`` of the data, so that the directory can reopen it.
         options: fields of ``TrainingOptions``.
@@ -146,6 +149,16 @@ def fit(
     if run.directory is not None:
         run.directory.remove(_CHECKPOINT)
     return run
+
+
+def kept(out: str | os.PathLike[str]) -> str:
+    """What an interrupted training left in its run directory, in words."""
+    directory = RunDirectory(out)
+    if not directory.has(_CHECKPOINT):
+        return "no epoch was finished, so nothing is kept"
+    _, metadata = directory.read_tensors(_CHECKPOINT)
+    done = len(json.loads(metadata["state"])["history"])
+    return f"training is kept to the end of epoch {done}" if done else "the beginning of epoch 1 is kept"
 
 
 class _Loop:
@@ -333,6 +346,9 @@ class _Loop:
         )
         self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
         self.best_epoch = state["best_epoch"]
+        epoch = self.step // self.steps_per_epoch + 1
+        if epoch <= self.options.epochs and not self.stopped:
+            _LOG.info("resuming at epoch %d of %d", epoch, self.options.epochs)
 
     def _write_history(self) -> None:
         assert self.directory is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def influence(
     keep_matrix: bool = True,
     block_rows: int | None = None,
     null_masks: int = 512,
+    target_set: str | None = None,
     progress: bool = False,
     **options: Any,
 ) -> Scores:
@@ -52,10 +54,11 @@ def influence(
             layer and the quantity has a gradient, turnover otherwise and for runs with groups.
         quantity: "loss", "accuracy", "probability", "margin" (classification), "absolute_error" (regression), a
             ``Quantity``, or a loss (outputs [B, C], targets [B]) → [B].
-        name: of the scores in the run's directory; by default method and targets.
+        name: of the scores in the run's directory; by default method, targets and quantity.
         keep_matrix: keep all N×M scores; False keeps the 100 most extreme per target and the means.
         block_rows: training rows per block; by default about 16 MiB of scores.
         null_masks: masks that were never trained on, scored alike, for the noise floor.
+        target_set: what to call targets that have no name of their own in the default name, such as their file's.
         progress: show a bar.
         options: of the method (kernel: residual, damping, subnetworks).
 
@@ -93,12 +96,12 @@ def influence(
         "options": options,
         "run": run.fingerprint(),
         "targets": data.fingerprint(),
-        "target_set": targets if isinstance(targets, str) else "given",
+        "target_set": targets if isinstance(targets, str) else target_set or "given",
         "null_masks": null_masks,
     }
     path = None
     if run.directory is not None:
-        label = _default_name(info) if name is None else name
+        label = _default_name(info, given=not isinstance(targets, str)) if name is None else name
         path = run.directory.path / "scores" / _safe(label)
     with tqdm(
         total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False
@@ -117,12 +120,12 @@ def influence(
         )
 
 
-def _default_name(info: dict[str, Any]) -> str:
-    """Method and targets; what else sets scores apart is told by a few digits of its hash."""
-    parts = [str(info["method"]), str(info["target_set"])]
+def _default_name(info: dict[str, Any], *, given: bool) -> str:
+    """Method, targets and quantity; what else sets scores apart is told by a few digits of its hash."""
+    parts = [str(info["method"]), re.sub(r"[^\w.-]+", "-", str(info["target_set"]))]
     if info["quantity"] != "loss":
         parts.append(str(info["quantity"]))
-    if info["options"] or info["target_set"] == "given":
+    if info["options"] or given:
         parts.append(digest(info["options"], info["targets"])[:8])
     return "-".join(parts)
 
