@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,27 @@ def test_no_wrong_prediction_is_said(picture_run: Run, tmp_path: Path) -> None:
     assert "No prediction on test is wrong. These are the least confident ones" in page.words
     assert len(page.data["explanations"]) == 12
     assert "losses of single epochs were not recorded" in page.words  # a run trained elsewhere has no history
+
+
+def test_a_model_that_errs_more_than_it_suspects_is_said_to(picture_run: Run, tmp_path: Path) -> None:
+    audit = auditing.audit(picture_run)
+    share = len(audit.issues) / 120
+    for error, said in ((share / 2, False), (0.5, True)):
+        page = Page.read(report(picture_run, tmp_path / "r.html", audit=replace(audit, dev_error=error)))
+        assert ("Are the suspected labels wrong?" in page.words) is said
+        assert ("no more than the model errs on unseen instances (50.0 %)" in page.words) is said
+
+
+def test_words_are_explained_where_they_come_first(picture_run: Run, tmp_path: Path) -> None:
+    words = Page.read(report(picture_run, tmp_path / "r.html")).words
+    for term, meaning in (
+        ("own mask", "the half of the masked units that learned it"),
+        ("Isolation", "how well that kept"),
+        ("nats", "natural logarithm"),
+    ):
+        assert 0 < words.index(meaning) - words.index(term) < 60
+    assert "kernel scores" in words[: words.index("Model")]
+    assert "turn-over scores" not in words[: words.index("Model")]
 
 
 def test_without_dev_and_test(train_only_run: Run, tmp_path: Path) -> None:

@@ -83,6 +83,15 @@ def test_chart_is_sound_and_names_its_lines(losses: tuple[float, ...], width: in
         assert 0 <= float(circle.get("cy", "-1")) <= 300
 
 
+@pytest.mark.parametrize("width", [360, 720])
+def test_names_of_lines_have_room(width: int) -> None:
+    history = [{**row, "full_loss": 0.3} for row in rows(1.0, 0.5)]
+    svg = ET.fromstring(str(exposure_chart(history, "nats", width)))
+    names = [text for text in svg.iter("text") if str(text.get("class")).startswith("name")]
+    assert len(names) == 4
+    assert all(float(text.get("x", "inf")) + 8.5 * len(text.text or "") <= width for text in names)
+
+
 def test_chart_height_is_the_loss() -> None:
     drawn = exposure_chart(rows(1.0, 0.5, 0.0), "nats", 720)
     own = [float(c.get("cy", "0")) for c in ET.fromstring(str(drawn)).iter("circle") if c.get("class") == "dot own"]

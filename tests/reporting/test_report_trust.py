@@ -125,4 +125,25 @@ def test_faint_signal_is_not_sold_as_trust() -> None:
         found = findings(replace(TRUST, method=method, floor=FAINT))
         assert "mostly noise" in [finding.value for finding in found]
         assert "good" not in [finding.level for finding in found[:2]]
-    assert verdict(replace(TRUST, floor=FAINT)).endswith("are mostly noise.")
+    assert verdict(replace(TRUST, method="turnover", floor=FAINT)).endswith("are mostly noise.")
+
+
+def test_scores_that_the_lists_do_not_use_are_shown_for_comparison() -> None:
+    floor = findings(TRUST)[1]
+    assert floor.title.startswith("For comparison: would published turn-over scores")
+    assert "do not use these scores but last-layer kernel scores" in floor.text
+    assert "last-layer kernel scores" in verdict(TRUST)
+    assert "turn-over" not in verdict(TRUST)
+    own = replace(TRUST, method="turnover")
+    assert "comparison" not in findings(own)[1].title + findings(own)[1].text[:40]
+    assert (
+        verdict(own)
+        == "The influence lists use turn-over scores of single instances, which cannot be told from chance."
+    )
+
+
+def test_the_caveat_of_an_audit_is_a_finding() -> None:
+    assert len(findings(TRUST)) == 3
+    last = findings(TRUST, "The model errs on 40.0 % of unseen instances.")[-1]
+    assert (last.level, last.value) == ("caution", "many may be right")
+    assert last.text.startswith("The model errs on 40.0\u00a0% of unseen")

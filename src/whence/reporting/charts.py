@@ -20,7 +20,8 @@ CURVES = (
     ("dev_loss", "dev", "dev (unseen)"),
     ("full_loss", "full", "full network"),
 )
-_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 300, 46, 104, 26, 40
+_HEIGHT, _LEFT, _TOP, _BOTTOM = 300, 46, 26, 40
+_NAME_START, _LETTER = 15, 8.6  # pixels between a line's end and its name, and of a letter in the widest usual fonts
 _LABEL_GAP = 16  # pixels between two labels
 _MOST_DOTS = 40  # more epochs than this are drawn as a bare line
 
@@ -56,7 +57,8 @@ def exposure_chart(history: Sequence[dict[str, float]], unit: str, width: int) -
         return None
     first, last = min(c.points[0][0] for c in curves), max(c.points[-1][0] for c in curves)
     losses = ticks(0.0, max(loss for curve in curves for _, loss in curve.points))
-    right, bottom = width - _RIGHT, _HEIGHT - _BOTTOM
+    room = _NAME_START + _LETTER * max(len(curve.label) for curve in curves)
+    right, bottom = width - math.ceil(room), _HEIGHT - _BOTTOM
 
     def x(epoch: float) -> float:
         return _LEFT + (right - _LEFT) * ((epoch - first) / (last - first) if last > first else 0.5)
@@ -95,7 +97,7 @@ def _drawn(curve: _Curve, places: list[tuple[float, float]], end: float) -> list
             parts.append(f"<title>{hint}</title></circle>")
     x, y = places[-1]
     parts.append(f'<line class="leader {curve.style}" x1="{x + 4:.1f}" y1="{y:.1f}" x2="{x + 12:.1f}" y2="{end:.1f}"/>')
-    return [*parts, _text(f"name {curve.style}", x + 15, end + 4, curve.label, "start")]
+    return [*parts, _text(f"name {curve.style}", x + _NAME_START, end + 4, curve.label, "start")]
 
 
 def _text(style: str, x: float, y: float, written: str, anchor: str) -> str:

@@ -37,29 +37,34 @@ class Finding:
     text: str
 
 
-def findings(trust: Trust) -> list[Finding]:
-    """The scores shown, groups where there are such, published turn-over scores, and isolation."""
+def findings(trust: Trust, caveat: str | None = None) -> list[Finding]:
+    """The scores shown, groups where there are such, published turn-over scores, isolation, and the audit's caveat."""
     found = [_shown(trust), _floor(trust), _isolation(trust)]
     if trust.groups is not None:
         found.insert(1, _groups(trust.groups))
+    if caveat is not None:
+        text = f"{caveat} Those at the top of the list are still the first to look at.".replace(" %", "\u00a0%")
+        found.append(Finding("caution", "Are the suspected labels wrong?", "many may be right", text))
     return found
 
 
 def verdict(trust: Trust) -> str:
-    """The comparison with chance in one sentence."""
+    """What is known of the scores that the page shows, in one sentence."""
+    if not trust.has_null and trust.groups is None:
+        return f"The influence lists use {_method(trust)} scores: leads to follow, with no test against chance."
     if trust.floor is None:
-        return "Published turn-over scores were not compared with chance."
+        return "The influence scores were not compared with chance."
     if trust.groups is not None:
         beyond = f"{count(trust.groups.beyond)} of {count(len(trust.groups.deviations))}"
         return f"The mean influence of {beyond} groups on dev lies beyond what chance explains."
     how = "are mostly noise" if trust.floor.is_mostly_noise else "are more than chance"
     how = "cannot be told from chance" if trust.floor.is_noise else how
-    return f"Published turn-over scores of {_rows(trust)} {how}."
+    return f"The influence lists use {_method(trust)} scores of {_rows(trust)}, which {how}."
 
 
 def _shown(trust: Trust) -> Finding:
     title = "Can the influence scores on this page be trusted?"
-    method = _METHODS.get(trust.method, trust.method)
+    method = _method(trust)
     if not trust.has_null:
         return Finding(
             "caution",
@@ -99,18 +104,23 @@ def _shown(trust: Trust) -> Finding:
 
 def _floor(trust: Trust) -> Finding:
     title = f"Are published turn-over scores of {_rows(trust)} more than noise here?"
+    comparison = ""
+    if not trust.has_null:
+        title = f"For comparison: would published turn-over scores of {_rows(trust)} be more than noise here?"
+        comparison = (
+            f"The lists on this page do not use these scores but {_method(trust)} scores; the published ones are "
+            "shown for comparison only. "
+        )
     if trust.floor is None:
-        text = "The comparison with masks never trained on could not be made."
+        text = f"{comparison}The comparison with masks never trained on could not be made."
         return Finding("unknown", title, "not measured", text)
     exact = "" if trust.floor_method == "turnover" else " (in their first-order form)"
     targets = f"{count(trust.targets)} {trust.target_set} instance{'' if trust.targets == 1 else 's'}"
     text = (
-        f"{trust.floor.verdict()} Measured{exact} for {count(trust.rows)} {trust.level}s on {targets}, "
+        f"{comparison}{trust.floor.verdict()} Measured{exact} for {count(trust.rows)} {trust.level}s on {targets}, "
         f"against {count(trust.floor.masks)} masks that no {trust.level} ever had. Their spread is "
         f"{significant(trust.floor.excess)} times that of pure noise, as a variance (chance: 1)."
     ).replace(" %", "\u00a0%")
-    if not trust.has_null:
-        text += " The lists on this page are made by another method, named above."
     if trust.floor.is_noise:
         return Finding("poor", title, "no", text)
     if trust.floor.is_mostly_noise:
@@ -169,6 +179,10 @@ def _meaning(isolation: float) -> tuple[Level, str]:
         "this one, or because training labels hold more errors than dev labels. Rankings stay useful; its "
         "probabilities are too pessimistic."
     )
+
+
+def _method(trust: Trust) -> str:
+    return _METHODS.get(trust.method, trust.method)
 
 
 def _rows(trust: Trust) -> str:

@@ -39,6 +39,7 @@ class Content:
         issues: how many labels are suspected, memorized: how many instances are, instances: of how many.
         memorized_kind: whether the instances shown are of kind "memorized", or only those nearest to it.
         influence_unit, influence_method: of the audit's influence on dev; method None without a dev split.
+        caveat: what to know before believing the suspicions as a whole, or None.
         groups, all_groups: rows of the table of groups, and how many groups there are.
         group_unit, group_factor: of their influence.
         kind: what instances look like: "picture", "text", "values" or "id".
@@ -61,6 +62,7 @@ class Content:
     memorized_kind: bool
     influence_unit: str
     influence_method: str | None
+    caveat: str | None
     groups: list[GroupRow]
     all_groups: int
     group_unit: str
@@ -132,6 +134,7 @@ def gather(
         memorized_kind=bool(len(memorized)),
         influence_unit=unit,
         influence_method=audit.method,
+        caveat=audit.caveat,
         groups=groups,
         all_groups=all_groups,
         group_unit=group_unit,

@@ -68,7 +68,7 @@ def summary_of(run: Run, accuracy: Accuracy, audit: Audit, explanations: Explana
     what, n = "value" if not isinstance(run.task, Classification) else "label", len(audit.issues)
     share = f"{count(n)} of {count(len(run.train))} training {what}s ({percent(n / len(run.train))})"
     sentences.append(
-        f"{share} {'is' if n == 1 else 'are'} suspected to be wrong."
+        f"{share} {'is' if n == 1 else 'are'} suspected to be wrong{_doubt(audit)}."
         if n
         else f"No training {what} is suspected to be wrong."
     )
@@ -86,6 +86,12 @@ def summary_of(run: Run, accuracy: Accuracy, audit: Audit, explanations: Explana
             f"{'is' if wrong == 1 else 'are'} wrong; {count(len(explanations.choice))} explained below."
         )
     return [*sentences, verdict(trust)]
+
+
+def _doubt(audit: Audit) -> str:
+    if audit.caveat is None:
+        return ""
+    return f", no more than the model errs on unseen instances ({percent(audit.dev_error)})"
 
 
 def method_of(run: Run, explanations: Explanations, audit: Audit) -> list[tuple[str, str]]:

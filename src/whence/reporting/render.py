@@ -48,7 +48,7 @@ def render(content: Content) -> str:
     )
     return environment.from_string(_template("report.html.j2")).render(
         c=content,
-        findings=findings(content.trust),
+        findings=findings(content.trust, content.caveat),
         policy=policy,
         style=Markup(style),
         script=Markup(script),
