@@ -3,6 +3,8 @@
 From one training run with turn-over dropout (Kobayashi et al. 2020, arXiv 2012.04207).
 """
 
+from typing import Any
+
 from whence import masks
 from whence.attachment import attach, attached, detach
 from whence.auditing import Audit, audit
@@ -31,6 +33,7 @@ __all__ = [
     "audit",
     "checkpoint_contexts",
     "detach",
+    "evaluation",
     "fit",
     "flipped",
     "full",
@@ -47,3 +50,12 @@ __all__ = [
     "report",
     "subnetwork_average",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``whence.evaluation``, imported when it is first asked for: few programs retrain."""
+    if name == "evaluation":
+        import whence.evaluation
+
+        return whence.evaluation
+    raise AttributeError(f"module 'whence' has no attribute {name!r}")

@@ -252,6 +252,48 @@ def report(run: str, out: str | None, targets: str, method: str, top: int, as_js
 
 
 @commands.command()
+@run_argument
+@click.option("--targets", default="test", show_default=True, help="A split, or errors (wrong predictions).")
+@click.option("--method", "methods", multiple=True, default=("auto",), show_default=True,
+              help=f"{_METHODS[0].upper()}{_METHODS[1:]}; may be given several times.")  # fmt: skip
+@click.option("--kind", type=click.Choice(["random", "leave-one-out"]), default="random", show_default=True,
+              help="Retrain on random subsets, or without one row at a time.")  # fmt: skip
+@click.option(
+    "--level",
+    type=click.Choice(["instance", "group"]),
+    help="What to leave out; by default groups where the run has them.",
+)
+@click.option(
+    "--subsets",
+    default=50,
+    show_default=True,
+    help="Random subsets, or rows that are left out in turn (of groups: all).",
+)
+@click.option("--fraction", default=0.5, show_default=True, help="Share of rows that a random subset keeps.")
+@click.option("--seeds", default=2, show_default=True, help="Models trained on each subset.")
+@click.option("--seed", default=0, show_default=True, help="Of subsets and trainings.")
+@click.option("--jobs", default=1, show_default=True, help="Processes that train; -1 for one per core.")
+@click.option("--name", help="Of the retrainings inside the run; by default kind, level and targets.")
+@as_json
+def evaluate(run: str, targets: str, methods: tuple[str, ...], kind: str, level: str | None, subsets: int, fraction: float,
+             seeds: int, seed: int, jobs: int, name: str | None, as_json: bool) -> None:  # fmt: skip
+    """Retrain without parts of the data, and see whether scores foretold what happens. Given again, it resumes."""
+    from whence.estimators import influence as score
+    from whence.evaluation.judging import evaluate as judge
+    from whence.run import open_run
+
+    opened = open_run(run)
+    made = [score(opened, targets, method=method, progress=_terminal()) for method in methods]
+    scores = {str(one.info["method"]): one for one in made}
+    found = judge(opened, scores, targets, kind=kind.replace("-", "_"), level=level, subsets=subsets, fraction=fraction,
+                  seeds=seeds, seed=seed, jobs=jobs, name=name, progress=_terminal())  # fmt: skip
+    lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
+    record = _finite({**found.to_json(), "truth": _path(found.path)})
+    opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]
+    _print(as_json, record, lines)
+
+
+@commands.command()
 @click.option("--out", default="demo", show_default=True, help="The directory to make.")
 @click.option("--seed", default=0, show_default=True, help="Of planted errors, masks and weights.")
 @as_json

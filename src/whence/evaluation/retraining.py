@@ -1,0 +1,216 @@
+"""Train again without some of the rows: the only thing that tells what they really did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from whence.data import Classification, Dataset
+from whence.errors import WhenceError
+from whence.estimators.dispatch import target_instances
+from whence.evaluation.ground_truth import GroundTruth, assemble, begin, read_retraining, record_name, write_retraining
+from whence.evaluation.recipes import OwnLoop, Recipe, recipe_of
+from whence.evaluation.subsets import left_out, random_subsets, training_seed
+from whence.fingerprints import digest
+from whence.forward import predict
+from whence.quantities import quantity_named
+from whence.run import Run
+from whence.rundir import RunDirectory
+from whence.scores import Labels
+
+__all__ = ["Kind", "Level", "retrain"]
+
+Kind = Literal["random", "leave_one_out", "removal"]
+Level = Literal["instance", "group"]
+
+
+def retrain(
+    run: Run,
+    targets: Any = "test",
+    *,
+    kind: Kind = "random",
+    level: Level = "instance",
+    subsets: int = 50,
+    fraction: float = 0.5,
+    seeds: int = 2,
+    rows: Sequence[Any] | None = None,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    fit: OwnLoop | None = None,
+    progress: bool = False,
+) -> GroundTruth:
+    """Train the run's model again on parts of its data, and measure the targets.
+
+    The recipe is the run's own when ``whence.fit`` trained it: a ready-made model is built again, one of your own drawn
+    anew by its modules' ``reset_parameters`` (which forgets pretrained weights: give ``fit``). Scaling and n-grams
+    stay those of all training instances.
+
+    Args:
+        run: the trained run; its weights do not matter.
+        targets: as for ``whence.influence``.
+        kind: "random" subsets; "leave_one_out", all rows and then all but each of ``rows``; "removal", all rows and then all
+            but each list in ``rows``.
+        level: leave out "instance"s or whole "group"s.
+        subsets: K of "random". More extend fewer, with the same seed.
+        fraction: share of rows that a random subset keeps.
+        seeds: R, trainings of each subset. They differ in initialization, masks and order; seed number r is the same for
+            every subset, so that subsets differ in data alone.
+        rows: ids (of groups at level "group"), or lists of them for "removal". By default "leave_one_out" takes each group;
+            of instances they must be given.
+        seed: of subsets and trainings.
+        out: a directory that keeps each finished retraining; the same call resumes.
+        jobs: processes; -1 for as many as there are cores. With 1, ``joblib.parallel_config`` decides, so its Dask and Ray
+            backends spread the work (``out`` must then be a directory that all machines share).
+        fit: your own training loop, (instances, seed) → module. For ``jobs`` it must be picklable by cloudpickle.
+        progress: show a bar.
+
+    Returns:
+        The ground truth. The same in every process and for any ``jobs``; each model trains in one thread.
+
+    Raises:
+        WhenceError: an unknown kind, level or row; the run's training cannot be repeated; ``out`` holds other retrainings.
+    """
+    if seeds < 1:
+        raise WhenceError("no training of a subset", where="seeds", got=seeds, expected="at least 1")
+    data = target_instances(run, targets)
+    axis, instances, owners = rows_of(run.train, level)
+    members = _members(axis, kind, level, subsets, fraction, rows, seed)
+    recipe = recipe_of(run, fit)
+    settings = {
+        "kind": kind,
+        "level": level,
+        "fraction": fraction if kind == "random" else None,
+        "left_out": None if kind == "random" else digest([np.flatnonzero(~kept).tolist() for kept in members]),
+        "seed": seed,
+        "subsets": len(members),
+        "seeds": seeds,
+        "recipe": recipe.fingerprint(),
+        "train": run.train.fingerprint(),
+        "targets": data.fingerprint(),
+    }
+    labels = Labels(data.ids, [data.name_of(row) for row in range(len(data))])
+    directory = None if out is None else begin(out, axis, labels, instances, owners, settings)
+    work = _Work(recipe, run.train, data, owners, kind == "random", seed, None if directory is None else directory.path)
+    pairs = [(subset, number) for subset in range(len(members)) for number in range(seeds)]
+    todo = [pair for pair in pairs if directory is None or not directory.has(record_name(*pair))]
+    with tqdm(total=len(pairs), initial=len(pairs) - len(todo), desc="retrain", unit="model", disable=not progress,
+              leave=False) as bar:  # fmt: skip
+        made = _Parallel(bar, jobs)(delayed(work)(members[subset], subset, number) for subset, number in todo)
+    fresh = dict(zip(todo, made, strict=True))
+    records = [fresh[pair] if pair in fresh else _read(directory, members[pair[0]], pair) for pair in pairs]
+    return assemble(axis, labels, instances, owners, settings, records)
+
+
+def rows_of(train: Dataset, level: str) -> tuple[Labels, Labels, np.ndarray]:
+    """The rows that can be left out, the training instances, and the row of each: int64 [I]."""
+    instances = Labels(train.ids, [train.name_of(row) for row in range(len(train))])
+    if level == "instance":
+        return instances, instances, np.arange(len(train))
+    if level != "group":
+        raise WhenceError("unknown level", where="level", got=repr(level), expected="instance or group")
+    if train.groups is None:
+        raise WhenceError("no groups in the training data", where="level", got="'group'",
+                          mend="Name a group column when the run is made, or leave out instances.")  # fmt: skip
+    ids, first, owners = np.unique(train.groups, return_index=True, return_inverse=True)
+    written = train.groups if train.group_names is None else train.group_names
+    return Labels(ids, [str(written[row]) for row in first]), instances, owners
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One retraining, in whatever process."""
+
+    recipe: Recipe
+    train: Dataset
+    targets: Dataset
+    owners: np.ndarray
+    judge_training: bool
+    seed: int
+    path: Path | None
+
+    def __call__(self, members: np.ndarray, subset: int, number: int) -> dict[str, np.ndarray]:
+        with _one_thread():
+            model = self.recipe.train(self.train.select(members[self.owners]), training_seed(self.seed, number))
+            record = {"members": members, **self._measure(model)}
+        if self.path is not None:
+            write_retraining(RunDirectory(self.path), subset, number, record)
+        return record
+
+    def _measure(self, model: torch.nn.Module) -> dict[str, np.ndarray]:
+        task = self.targets.task
+        given, aims = torch.from_numpy(predict(model, self.targets)), torch.from_numpy(self.targets.targets.copy())
+        if given.shape[1] != task.outputs:
+            raise WhenceError("a retrained model's outputs do not fit the targets", where=type(model).__name__,
+                              got=f"shape {tuple(given.shape)}", expected=f"{(len(aims), task.outputs)}")  # fmt: skip
+        measured = {"loss": self.recipe.loss(given, aims)}
+        if isinstance(task, Classification):
+            measured["margin"] = quantity_named("margin", task)(given, aims)
+            measured["correct"] = quantity_named("accuracy", task)(given, aims)
+            measured["prediction"] = given.argmax(dim=1).float()
+        record = {name: values.detach().float().numpy() for name, values in measured.items()}
+        if not all(np.isfinite(values).all() for values in record.values()):
+            raise WhenceError("a retrained model whose outputs are not finite", where=type(model).__name__)
+        if self.judge_training and isinstance(task, Classification):
+            record["train_correct"] = predict(model, self.train).argmax(axis=1) == self.train.targets
+        return record
+
+
+class _Parallel(Parallel):  # type: ignore[misc]
+    """joblib's Parallel with a bar, whatever the backend."""
+
+    def __init__(self, bar: Any, jobs: int) -> None:
+        # Of one job nothing is said, so that joblib.parallel_config may say more.
+        super().__init__(**({} if jobs == 1 else {"n_jobs": jobs}))
+        self.bar, self.shown = bar, 0
+
+    def print_progress(self) -> None:
+        self.bar.update(self.n_completed_tasks - self.shown)
+        self.shown = self.n_completed_tasks
+
+
+def _members(axis: Labels, kind: str, level: str, subsets: int, fraction: float, rows: Sequence[Any] | None,
+             seed: int) -> np.ndarray:  # fmt: skip
+    if kind == "random":
+        return random_subsets(axis.ids, subsets, fraction, seed)
+    if kind == "leave_one_out":
+        if rows is None and level == "instance":
+            raise WhenceError("no rows to leave out", where="rows", expected="ids of training instances",
+                              mend="Each costs as many trainings as there are seeds.")  # fmt: skip
+        return left_out(axis.ids, [[row] for row in (axis.ids if rows is None else rows)])
+    if kind == "removal":
+        if not rows:
+            raise WhenceError("no rows to leave out", where="rows", expected="lists of ids")
+        return left_out(axis.ids, rows)
+    raise WhenceError(
+        "unknown kind of retraining", where="kind", got=repr(kind), expected="random, leave_one_out or removal"
+    )
+
+
+def _read(directory: RunDirectory | None, members: np.ndarray, pair: tuple[int, int]) -> dict[str, np.ndarray]:
+    assert directory is not None
+    record = read_retraining(directory, *pair)
+    if not np.array_equal(record["members"], members):
+        raise WhenceError("a retraining of other rows", where=str(directory.path / record_name(*pair)),
+                          mend="Delete the directory and retrain.")  # fmt: skip
+    return record
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one thread have one order: the same bits in every process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
