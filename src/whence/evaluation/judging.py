@@ -21,8 +21,8 @@ from whence.scores import Scores
 __all__ = ["Evaluation", "evaluate"]
 
 _MEANINGS = {
-    "random": "An LDS of 1 means that for every target, the summed scores of what each model was trained on put the models in their "
-    "true order; 0 is chance. The ceiling is what scores without error would reach, because retraining itself varies with the seed.",
+    "random": "An LDS of 1 means that for every target, the summed scores of what each model was trained on put the models in "
+    "their true order; 0 is chance. The ceiling is what scores without error would reach: retraining itself varies with the seed.",
     "leave_one_out": "A correlation of 1 means that scores order rows as leaving each out really does; 0 is chance. Where the "
     "reliability is low, other seeds would have given another truth, and no scores could agree with it.",
 }

@@ -82,6 +82,10 @@ def retrain(
     """
     if seeds < 1:
         raise WhenceError("no training of a subset", where="seeds", got=seeds, expected="at least 1")
+    if jobs == 0:
+        raise WhenceError(
+            "no processes to train in", where="jobs", got=jobs, expected="at least 1, or -1 for one per core"
+        )
     data = target_instances(run, targets)
     axis, instances, owners = rows_of(run.train, level)
     members = _members(axis, kind, level, subsets, fraction, rows, seed)
