@@ -253,7 +253,7 @@ def report(run: str, out: str | None, targets: str, method: str, top: int, as_js
 
 @commands.command()
 @run_argument
-@click.option("--targets", default="test", show_default=True, help="A split, or errors (wrong predictions).")
+@click.option("--targets", help="A split, or errors (wrong predictions).  [default: test; without one, dev]")
 @click.option("--method", "methods", multiple=True, default=("auto",), show_default=True,
               help=f"{_METHODS[0].upper()}{_METHODS[1:]}; may be given several times.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["random", "leave-one-out"]), default="random", show_default=True,
@@ -275,7 +275,7 @@ def report(run: str, out: str | None, targets: str, method: str, top: int, as_js
 @click.option("--jobs", default=1, show_default=True, help="Processes that train; -1 for one per core.")
 @click.option("--name", help="Of the retrainings inside the run; by default kind, level and targets.")
 @as_json
-def evaluate(run: str, targets: str, methods: tuple[str, ...], kind: str, level: str | None, subsets: int, fraction: float,
+def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str, level: str | None, subsets: int, fraction: float,
              seeds: int, seed: int, jobs: int, name: str | None, as_json: bool) -> None:  # fmt: skip
     """Retrain without parts of the data, and see whether scores foretold what happens. Given again, it resumes."""
     from whence.estimators import influence as score
@@ -283,10 +283,13 @@ def evaluate(run: str, targets: str, methods: tuple[str, ...], kind: str, level:
     from whence.run import open_run
 
     opened = open_run(run)
-    made = [score(opened, targets, method=method, progress=_terminal()) for method in methods]
-    scores = {str(one.info["method"]): one for one in made}
-    found = judge(opened, scores, targets, kind=kind.replace("-", "_"), level=level, subsets=subsets, fraction=fraction,
-                  seeds=seeds, seed=seed, jobs=jobs, name=name, progress=_terminal())  # fmt: skip
+    targets = targets or next((split for split in ("test", "dev") if split in opened.splits), "test")
+    with _interruptible(lambda: "finished retrainings are kept"):
+        made = [score(opened, targets, method=method, progress=_terminal()) for method in methods]
+        with _typed(**{option: f"--{option}" for option in ("subsets", "fraction", "seeds", "jobs", "level")}):
+            found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind.replace("-", "_"),
+                          level=level, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs, name=name,
+                          progress=_terminal())  # fmt: skip
     lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
     record = _finite({**found.to_json(), "truth": _path(found.path)})
     opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]

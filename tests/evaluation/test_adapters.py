@@ -51,7 +51,11 @@ def test_dattri_agrees(noisy):
 
 @pytest.mark.filterwarnings("default")
 def test_quanda_agrees(noisy):
-    truths = pytest.importorskip("quanda.metrics.ground_truth", reason="quanda (with torchvision, which it imports) is not installed", exc_type=ImportError)
+    truths = pytest.importorskip(
+        "quanda.metrics.ground_truth",
+        reason="quanda (with torchvision, which it imports) is not installed",
+        exc_type=ImportError,
+    )
     matrix, truth = noisy
     given = quanda_arguments(matrix, truth)
     data = torch.utils.data.TensorDataset(torch.zeros(30, 1))

@@ -242,7 +242,7 @@ def test_mistakes(run):
         (lambda: retrain(run, level="class"), "unknown level"),
         (lambda: retrain(run, kind="removal", rows=[[12]]), "no training row of that id"),
         (lambda: retrain(run, seeds=0), "no training of a subset"),
-        (lambda: retrain(run, jobs=0), "no processes to train in"),
+        (lambda: retrain(run, jobs=0), "too few processes"),
         (lambda: retrain(run, subsets=2, seeds=1, fit=lambda data, seed: 7), "a fit that gives no model"),
         (
             lambda: retrain(run, subsets=2, seeds=1, fit=lambda data, seed: nn.Linear(6, 5)),

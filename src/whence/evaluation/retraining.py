@@ -84,7 +84,7 @@ def retrain(
         raise WhenceError("no training of a subset", where="seeds", got=seeds, expected="at least 1")
     if jobs == 0:
         raise WhenceError(
-            "no processes to train in", where="jobs", got=jobs, expected="at least 1, or -1 for one per core"
+            "too few processes", where="jobs", got=jobs, expected="at least 1, or -1 for one per core"
         )
     data = target_instances(run, targets)
     axis, instances, owners = rows_of(run.train, level)
