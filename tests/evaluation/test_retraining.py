@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -87,6 +88,19 @@ def test_a_prepared_model_keeps_its_scaling_and_draws_new_weights():
 
 def test_processes_do_not_matter(run, tmp_path):
     same(retrain(run, subsets=3, seeds=1, jobs=1), retrain(run, subsets=3, seeds=1, jobs=2, out=tmp_path / "truth"))
+
+
+def test_threads_of_one_process_take_turns(run):
+    """As where a cluster's worker has several threads: masks belong to the process."""
+    with joblib.parallel_config(backend="threading", n_jobs=3):
+        given = retrain(run, subsets=6, seeds=1)
+    same(given, retrain(run, subsets=6, seeds=1))
+
+
+def test_an_error_in_another_process_arrives(run):
+    with pytest.raises(WhenceError, match="a fit that gives no model") as caught:
+        retrain(run, subsets=2, seeds=1, fit=lambda data, seed: 7, jobs=2)
+    assert caught.value.where == "fit" and caught.value.got == "int"
 
 
 def test_a_directory_keeps_extends_and_refuses(run, tmp_path):

@@ -51,8 +51,11 @@ class LeaveOneOut:
         """One line: rank correlations and reliabilities."""
         usable = np.isfinite(self.spearman)
         single = float(self.spearman[usable].mean()) if usable.any() else math.nan
-        return (f"leave-one-out over {len(self.rows)} rows: Spearman {single:.3f} per target (reliability {self.reliability:.2f}), "
-                f"{self.mean_spearman:.3f} of the mean over targets (reliability {self.mean_reliability:.2f})")  # fmt: skip
+        known = [
+            "unknown with one seed" if math.isnan(r) else f"{r:.2f}" for r in (self.reliability, self.mean_reliability)
+        ]
+        return (f"leave-one-out over {len(self.rows)} rows: Spearman {single:.3f} per target (reliability {known[0]}), "
+                f"{self.mean_spearman:.3f} of the mean over targets (reliability {known[1]})")  # fmt: skip
 
 
 def leave_one_out(scores: Scores | Any, truth: GroundTruth, *, quantity: str = "loss") -> LeaveOneOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ __all__ = ["Kind", "Level", "retrain"]
 
 Kind = Literal["random", "leave_one_out", "removal"]
 Level = Literal["instance", "group"]
+
+# The masks of a forward pass belong to the process: where a backend has several threads in one, they take turns.
+_ALONE = threading.Lock()
 
 
 def retrain(
@@ -83,9 +87,7 @@ def retrain(
     if seeds < 1:
         raise WhenceError("no training of a subset", where="seeds", got=seeds, expected="at least 1")
     if jobs == 0:
-        raise WhenceError(
-            "too few processes", where="jobs", got=jobs, expected="at least 1, or -1 for one per core"
-        )
+        raise WhenceError("too few processes", where="jobs", got=jobs, expected="at least 1, or -1 for one per core")
     data = target_instances(run, targets)
     axis, instances, owners = rows_of(run.train, level)
     members = _members(axis, kind, level, subsets, fraction, rows, seed)
@@ -143,7 +145,7 @@ class _Work:
     path: Path | None
 
     def __call__(self, members: np.ndarray, subset: int, number: int) -> dict[str, np.ndarray]:
-        with _one_thread():
+        with _ALONE, _one_thread():
             model = self.recipe.train(self.train.select(members[self.owners]), training_seed(self.seed, number))
             record = {"members": members, **self._measure(model)}
         if self.path is not None:
