@@ -17,6 +17,7 @@ from whence.estimators.base import Estimator
 from whence.estimators.first_order import FirstOrder
 from whence.estimators.head import find_head
 from whence.estimators.kernel import Kernel
+from whence.estimators.kronecker import Kronecker
 from whence.estimators.turnover import Turnover
 from whence.fingerprints import digest
 from whence.forward import predict
@@ -27,7 +28,12 @@ from whence.scores import Labels, Scores, compute
 
 __all__ = ["METHODS", "influence", "target_instances"]
 
-METHODS: dict[str, Callable[..., Estimator]] = {"turnover": Turnover, "first_order": FirstOrder, "kernel": Kernel}
+METHODS: dict[str, Callable[..., Estimator]] = {
+    "turnover": Turnover,
+    "first_order": FirstOrder,
+    "kernel": Kernel,
+    "kronecker": Kronecker,
+}
 
 
 def influence(

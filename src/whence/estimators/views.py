@@ -1,0 +1,186 @@
+"""What each trained layer reads of an instance, and how the model's outputs move with what it writes.
+
+The gradient of any function of the outputs in a layer's weights is a sum over positions p (tokens, pixels; one for a
+plain layer) of outer products of what the layer reads there, a_p, and what the function's gradient says of its output
+there, J_pᵀe. One forward pass gives a, and one backward pass per probe v of the outputs gives vᵀJ, for a whole batch:
+nothing per instance is stored that is as large as the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from whence.data import Batch, Dataset
+from whence.dropout import full
+from whence.estimators.base import frozen
+from whence.forward import device_of, evaluating, outputs
+
+__all__ = ["LayerView", "Views"]
+
+_SKETCH = 2048  # columns of a bag's sketch
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One layer and a batch of B instances.
+
+    Attributes:
+        reads: float32 [B, P, D + 1], what the layer reads at each position, a one appended where it has a bias.
+        moves: float32 [B, R, P, H], the gradient of each of R probes of the outputs in the layer's output.
+    """
+
+    reads: torch.Tensor
+    moves: torch.Tensor
+
+
+class Views:
+    """The linear, convolutional and embedding-bag layers of a model that have trained weights and are called once.
+
+    Args:
+        model: any module.
+        data: one instance of it is passed through the model, to see which layers are called.
+
+    Attributes:
+        names: of the layers, in the order in which they are called.
+    """
+
+    def __init__(self, model: nn.Module, data: Dataset) -> None:
+        self.model = model
+        known = {
+            module: name
+            for name, module in model.named_modules()
+            if _is_known(module) and module.weight.requires_grad  # type: ignore[union-attr]
+        }
+        calls: list[nn.Module] = []
+        hooks = [module.register_forward_hook(lambda module, *_: calls.append(module)) for module in known]
+        try:
+            with evaluating(model), full(), torch.no_grad():
+                outputs(model, data.batch(np.arange(min(2, len(data)))).to(device_of(model)).inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.layers = [module for module in dict.fromkeys(calls) if calls.count(module) == 1]
+        self.names = [known[module] for module in self.layers]
+
+    def __call__(self, batch: Batch, probes: torch.Tensor | None) -> tuple[torch.Tensor, list[LayerView]]:
+        """Look at a batch, all units present.
+
+        Args:
+            probes: float32 [R, C]; None: what layers read, and no backward pass (moves have R = 0).
+
+        Returns:
+            The outputs [B, C], and one view per layer.
+        """
+        with self._looking() as seen, evaluating(self.model), frozen(self.model), full(), torch.enable_grad():
+            result = outputs(self.model, batch.to(device_of(self.model)).inputs)
+            reads = [_reads(layer, *seen[layer][0]) for layer in self.layers]
+            nudges = [seen[layer][1] for layer in self.layers]
+            moved: list[tuple[torch.Tensor, ...]] = []
+            for number, probe in enumerate(() if probes is None else probes):
+                total = (result * probe.to(result)).sum()
+                moved.append(torch.autograd.grad(total, nudges, retain_graph=number + 1 < len(probes)))  # type: ignore[arg-type]
+        views = []
+        for number, layer in enumerate(self.layers):
+            each = [_positions(layer, gradients[number]) for gradients in moved]
+            moves = torch.stack(each, dim=1) if each else reads[number].new_zeros(len(reads[number]), 0, 1, 1)
+            views.append(LayerView(reads[number], moves))
+        return result.detach().float(), views
+
+    def all(
+        self, data: Dataset, probes: torch.Tensor | None, size: int
+    ) -> Iterator[tuple[torch.Tensor, list[LayerView]]]:
+        """Views of all instances in order, ``size`` at a time."""
+        for batch in data.batches(size):
+            yield self(batch, probes)
+
+    @contextmanager
+    def _looking(self) -> Iterator[dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]]]:
+        """While it lasts, each layer's call leaves its inputs and a zero that was added to its output."""
+        seen: dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]] = {}
+
+        def look(
+            module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
+        ) -> torch.Tensor:
+            nudge = torch.zeros_like(output, requires_grad=True)
+            seen[module] = ((*given, named), nudge)
+            return output + nudge
+
+        hooks = [layer.register_forward_hook(look, prepend=True, with_kwargs=True) for layer in self.layers]
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _is_known(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return module.groups == 1 and module.padding_mode == "zeros"
+    return isinstance(module, nn.Linear | nn.EmbeddingBag)
+
+
+def _reads(layer: nn.Module, given: torch.Tensor, *more: Any) -> torch.Tensor:
+    """[B, P, D (+ 1)]"""
+    if isinstance(layer, nn.EmbeddingBag):
+        return _bag(layer, given, *more)[:, None]
+    given = given.detach()
+    if isinstance(layer, nn.Conv1d):
+        read = _patches(
+            given[:, :, None], (1, *layer.kernel_size), (1, *layer.stride), (0, *_padding(layer)), (1, *layer.dilation)
+        )
+    elif isinstance(layer, nn.Conv2d):
+        read = _patches(given, layer.kernel_size, layer.stride, _padding(layer), layer.dilation)
+    else:
+        read = given.reshape(len(given), -1, given.shape[-1]).float()
+    return F.pad(read, (0, 1), value=1.0) if layer.bias is not None else read
+
+
+def _padding(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, ...]:
+    if layer.padding == "same":
+        return tuple(
+            dilation * (size - 1) // 2 for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)
+        )
+    return (0,) * len(layer.kernel_size) if layer.padding == "valid" else tuple(layer.padding)  # type: ignore[arg-type]
+
+
+def _patches(maps: torch.Tensor, *geometry: Any) -> torch.Tensor:
+    size, stride, padding, dilation = geometry
+    return F.unfold(maps.float(), size, dilation, padding, stride).transpose(1, 2)
+
+
+def _positions(layer: nn.Module, gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient in a layer's output as [B, P, H]."""
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return gradient.float().flatten(2).transpose(1, 2)
+    return gradient.float().reshape(len(gradient), -1, gradient.shape[-1])
+
+
+def _bag(layer: nn.EmbeddingBag, indices: torch.Tensor, *more: Any) -> torch.Tensor:
+    """What an embedding bag reads, a sparse vector as long as its vocabulary, or its count sketch: [B, D].
+
+    Each entry of a long vector goes to one of 2,048 columns with a sign, both fixed by its index, which keeps inner products
+    up to a few percent of the lengths (Charikar, Chen, Farach-Colton 2002).
+    """
+    named = more[-1]
+    weights = named.get("per_sample_weights", more[1] if len(more) > 2 else None)
+    weights = torch.ones_like(indices, dtype=torch.float32) if weights is None else weights.detach().float()
+    if layer.padding_idx is not None:
+        weights = weights * (indices != layer.padding_idx)
+    if layer.mode == "mean":
+        weights = weights / (weights != 0).sum(1, keepdim=True).clamp_min(1)
+    columns, entries = indices, weights
+    width = layer.num_embeddings
+    if width > _SKETCH:
+        generator = torch.Generator().manual_seed(0)
+        place = torch.randint(_SKETCH, (width,), generator=generator).to(indices.device)
+        sign = (2.0 * torch.randint(2, (width,), generator=generator) - 1).to(indices.device)
+        columns, entries, width = place[indices], weights * sign[indices], _SKETCH
+    return torch.zeros(len(indices), width, device=indices.device).scatter_add_(1, columns, entries)
