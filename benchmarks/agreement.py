@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 import whence
 
-METHODS = ("turnover", "first_order", "kernel")
+METHODS = ("turnover", "first_order", "kernel", "kronecker")
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def test_planted_errors_are_found(planted):
 def test_wrong_labels_harm_dev(planted):
     _, _, wrong, audit = planted
     influence = audit.column("influence_on_dev")
-    assert audit.method == "kernel"
+    assert audit.method == "kronecker"
     assert influence[wrong].mean() < 0 < influence[~wrong].mean()
     assert roc_auc_score(wrong, -influence) > 0.8
 
@@ -107,11 +107,11 @@ def test_outlier_posterior():
 
 def test_means_alone_are_kept_on_disk(planted):
     run, _, _, audit = planted
-    folder = run.directory.path / "scores" / "audit-kernel-dev"
+    folder = run.directory.path / "scores" / "audit-kronecker-dev"
     assert not list(folder.glob("block-*.npy"))
     scores = whence.influence(run, "dev")  # whole scores of dev have their own name
     np.testing.assert_allclose(audit.column("influence_on_dev"), scores.mean_over_targets(), rtol=1e-6)
-    assert list((run.directory.path / "scores" / "kernel-dev").glob("block-*.npy"))
+    assert list((run.directory.path / "scores" / "kronecker-dev").glob("block-*.npy"))
 
 
 def test_a_caveat_where_the_model_errs_as_often_as_it_suspects(planted):

@@ -67,9 +67,9 @@ def test_from_table_to_report(whence, tmp_path):
     assert "accuracy on dev" in out
     code, out, err = whence("influence", run, "--targets", "test", "--top", 3)
     assert (code, err) == (0, "")
-    assert "90 training instances × 30 targets by kernel" in out
+    assert "90 training instances × 30 targets by kronecker" in out
     assert "helped by" in out
-    top = pq.read_table(run / "scores" / "kernel-test" / "top.parquet")
+    top = pq.read_table(run / "scores" / "kronecker-test" / "top.parquet")
     assert top.num_rows == 30 * 6
     assert set(top["name"].to_pylist()) <= {f"r{i}" for i in range(150)}
     code, out, err = whence("audit", run)
@@ -90,11 +90,16 @@ def test_json_and_resume(whence, tmp_path):
     stamp = (run / "model.safetensors").stat().st_mtime_ns
     assert json.loads(whence(*fit)[1]) == first
     assert (run / "model.safetensors").stat().st_mtime_ns == stamp
-    for method, level in (("turnover", "instance"), ("first_order", "instance"), ("kernel", "instance")):
+    for method, level in (
+        ("turnover", "instance"),
+        ("first_order", "instance"),
+        ("kernel", "instance"),
+        ("kronecker", "instance"),
+    ):
         record = json.loads(whence("influence", run, "--targets", "dev", "--method", method, "--json")[1])
         assert record["shape"] == [90, 30]
         assert record["level"] == level
-        assert (record["verdict"] is None) == (method == "kernel")
+        assert (record["verdict"] is None) == (method in ("kernel", "kronecker"))
         assert json.loads(whence("influence", run, "--targets", "dev", "--method", method, "--json")[1]) == record
     assert json.loads(whence("audit", run, "--json")[1])["counts"].keys() == {
         "label_issue",
@@ -173,7 +178,7 @@ def test_regression(whence, tmp_path):
     assert whence("report", run)[0] == 0
     code, out, _ = whence("influence", run)
     assert code == 0
-    assert "kernel-test" in out
+    assert "kronecker-test" in out
     code, _, err = whence("influence", run, "--targets", "errors")
     assert code == 2
     assert "errors are defined for classification only in --targets" in err
@@ -308,7 +313,7 @@ def test_only_helpers_help_and_only_a_few_are_named(whence, tmp_path):
         assert other not in line
         assert line.count(", ") <= 10
     assert ", and " in helped[0] and " more" in helped[0]
-    top = pq.read_table(run / "scores" / "kernel-test" / "top.parquet")
+    top = pq.read_table(run / "scores" / "kronecker-test" / "top.parquet")
     assert 0 not in top["score"].to_pylist()
 
 
@@ -334,8 +339,8 @@ def test_scores_of_a_file_are_named_by_one_rule(whence, tmp_path):
     assert whence("influence", run, "--targets", new)[0] == 0
     names = sorted(path.name for path in (run / "scores").iterdir())
     assert len(names) == 3
-    assert all(name.startswith("kernel-new-ones-") for name in names)
-    assert sum(name.startswith("kernel-new-ones-probability-") for name in names) == 1
+    assert all(name.startswith("kronecker-new-ones-") for name in names)
+    assert sum(name.startswith("kronecker-new-ones-probability-") for name in names) == 1
 
 
 def test_a_file_of_targets_without_what_the_run_needs(whence, tmp_path):

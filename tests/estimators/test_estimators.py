@@ -367,10 +367,10 @@ def test_regression():
 
 def test_auto():
     run = trained(epochs=1)
-    assert choose(run, run.loss) == "kernel"
+    assert choose(run, run.loss) == "kronecker"
     assert choose(run, quantity_named("accuracy", run.task)) == "turnover"
     assert choose(trained(epochs=1, groups=5), run.loss) == "turnover"
-    assert influence(run, "errors").info["method"] == "kernel"
+    assert influence(run, "errors").info["method"] == "kronecker"
     wrong = influence(run, "errors").targets
     with torch.no_grad():
         test = run.splits["test"]
@@ -381,7 +381,7 @@ def test_auto():
 def test_errors():
     run = trained(epochs=1)
     for arguments, message in [
-        ({"method": "magic"}, "unknown method: got 'magic', expected auto, turnover, first_order, kernel"),
+        ({"method": "magic"}, "unknown method: got 'magic', expected auto, turnover, first_order, kernel, kronecker"),
         ({"targets": "val"}, "no split named 'val' in the run: got only train, dev, test"),
         ({"method": "kernel", "quantity": "accuracy"}, "without a gradient in method kernel.*method turnover"),
         ({"method": "first_order", "quantity": "accuracy"}, "without a gradient in method first_order"),

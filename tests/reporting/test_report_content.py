@@ -50,7 +50,7 @@ def test_accuracy_and_confusion_are_those_of_the_model(picture_run: Run, page: P
 def test_helpful_and_harmful_instances_are_the_extreme_scores(picture_run: Run, page: Page) -> None:
     targets = choose_targets(picture_run, "test", 10).data
     assert targets is not None
-    scores = np.asarray(influence(picture_run, targets, method="kernel"))
+    scores = np.asarray(influence(picture_run, targets, method="kronecker"))
     names = [picture_run.train.name_of(row) for row in range(len(picture_run.train))]
     instances, items = page.data["instances"], page.data["explanations"]
     assert len(items) == 10

@@ -33,7 +33,7 @@ def test_measures_what_the_run_says(picture_run: Run) -> None:
     scores = influence(picture_run, "test", method="turnover")
     assert trust.floor is not None
     assert trust.floor.significant == scores.noise_floor().significant
-    assert (trust.method, trust.floor_method, trust.targets, trust.rows) == ("kernel", "turnover", 30, 120)
+    assert (trust.method, trust.floor_method, trust.targets, trust.rows) == ("kronecker", "turnover", 30, 120)
     assert not trust.has_null
 
 

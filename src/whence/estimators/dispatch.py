@@ -15,10 +15,10 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import Estimator
 from whence.estimators.first_order import FirstOrder
-from whence.estimators.head import find_head
 from whence.estimators.kernel import Kernel
 from whence.estimators.kronecker import Kronecker
 from whence.estimators.turnover import Turnover
+from whence.estimators.views import Views
 from whence.fingerprints import digest
 from whence.forward import predict
 from whence.noise import FEWEST_MASKS
@@ -56,8 +56,9 @@ def influence(
         run: the trained run.
         targets: a split's name, "errors" (wrong predictions of the test split, else of dev), a ``Dataset``, or
             (ids, inputs, targets).
-        method: "turnover" (published, exact), "first_order", "kernel", or "auto": kernel where the model ends in a linear
-            layer and the quantity has a gradient, turnover otherwise and for runs with groups.
+        method: "turnover" (published, exact), "first_order", "kernel" (last layer), "kronecker" (all layers), or "auto":
+            kronecker where the quantity has a gradient and the model has trained linear, convolutional or embedding-bag
+            layers; turnover otherwise and for runs with groups.
         quantity: "loss", "accuracy", "probability", "margin" (classification), "absolute_error" (regression), a
             ``Quantity``, or a loss (outputs [B, C], targets [B]) → [B].
         name: of the scores in the run's directory; by default method, targets and quantity.
@@ -66,7 +67,7 @@ def influence(
         null_masks: masks that were never trained on, scored alike, for the noise floor.
         target_set: what to call targets that have no name of their own in the default name, such as their file's.
         progress: show a bar.
-        options: of the method (kernel: residual, damping, subnetworks).
+        options: of the method (kernel: residual, damping, subnetworks; kronecker: damping, share).
 
     Returns:
         Scores [N, M], positive where the training row helps on the target, in units of the quantity. With a run
@@ -138,9 +139,9 @@ def _default_name(info: dict[str, Any], *, given: bool) -> str:
 
 def choose(run: Run, quantity: Quantity) -> str:
     """What "auto" means for a run."""
-    if run.train.groups is not None or not quantity.differentiable or find_head(run.model, run.train) is None:
+    if run.train.groups is not None or not quantity.differentiable or not Views(run.model, run.train).layers:
         return "turnover"
-    return "kernel"
+    return "kronecker"
 
 
 def target_instances(run: Run, targets: Any) -> Dataset:

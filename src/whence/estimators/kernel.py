@@ -26,7 +26,7 @@ from whence.forward import Mask, predict
 from whence.quantities import Quantity
 from whence.run import Run
 
-__all__ = ["Kernel", "Residual", "residuals"]
+__all__ = ["Kernel", "Residual", "mean_curvature", "residuals"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 
@@ -75,7 +75,7 @@ class Kernel:
             [residuals(run, run.train, run.loss, mask, self.temperature) for mask in masks]
         ).mean(0)  # (N, C)
         of_targets = residuals(run, targets, quantity, "full", self.temperature) * quantity.helps  # (M, C)
-        self.target_residuals = of_targets / (len(run.train) * curvature(run, self.temperature))
+        self.target_residuals = of_targets / (len(run.train) * mean_curvature(run, self.temperature))
         self.features = _with_one(features_of(run.model, head, run.train)).cpu()  # (N, H+1)
         second_moment = (self.features.T.double() @ self.features.double()) / len(self.features)
         ridge = (
@@ -109,7 +109,7 @@ def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask, temperatu
     return -torch.autograd.grad(values.sum(), given)[0]
 
 
-def curvature(run: Run, temperature: float = 1.0, sample: int = 2048) -> float:
+def mean_curvature(run: Run, temperature: float = 1.0, sample: int = 2048) -> float:
     """g: the mean second derivative of the training loss in one output over T, over training instances and outputs."""
     part = run.train.select(np.arange(min(sample, len(run.train))))
     given = (torch.from_numpy(predict(run.model, part, "flipped")) / temperature).requires_grad_()

@@ -11,7 +11,8 @@ do not interact; a layer's part factors into what it reads and what it moves (Ma
 it is. Unlike K-FAC and EK-FAC, A is not averaged over classes: only instances that are undecided about class c hold the weights
 of class c in place, and that is where most of the gain over them comes from (docs/estimators.md).
 
-Terms in which e_c(x) is below a tenth of the target's largest are left out. e(z) is taken from what the model would say of z unseen (``unseen.py``), since in-sample residuals vanish with memorization.
+Terms in which e_c(x) is below a tenth of the target's largest are left out. e(z) is taken from what the model would say of z
+unseen (``unseen.py``), since in-sample residuals vanish with memorization.
 
 Layers that read many positions (tokens, patches of a picture) have gradients G_c = Σ_p J_c,p a_pᵀ, a sum that does not
 factor. They are kept in the leading principal components of what the layer reads and of what it moves, and
@@ -30,7 +31,7 @@ from torch.nn.functional import one_hot
 from whence.data import Classification, Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
-from whence.estimators.kernel import residuals
+from whence.estimators.kernel import mean_curvature, residuals
 from whence.estimators.parts import Demand, Part, part_for
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut, mixture
@@ -42,7 +43,7 @@ from whence.run import Run
 __all__ = ["Kronecker"]
 
 _MOST_PROBES = 16
-_BATCH = 256
+_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
 _SAMPLE = 1024  # instances that principal components are taken from
 _CACHED_BYTES = 2**29  # of what layers read, kept between passes; above it, passes are repeated
 
@@ -84,7 +85,10 @@ class Kronecker:
             temperature = matched_temperature(run)
             softened = logits / temperature
         wanted = residuals(run, targets, quantity, "full", temperature if classification else 1.0)  # (M, C)
-        curvature = softened.softmax(1) * (1 - softened.softmax(1)) if classification else torch.ones_like(logits)
+        if classification:
+            curvature = softened.softmax(1) * (1 - softened.softmax(1))
+        else:
+            curvature = torch.full_like(logits, mean_curvature(run))
         self.targets = len(targets)
         demand = Demand(wanted * quantity.helps / len(run.train), curvature)
         self.parts = self._parts(demand)
@@ -92,7 +96,7 @@ class Kronecker:
         unseen = self._survey(curvature, share)
         for part in self.parts:
             part.solve(damping)
-        for _, views in self.views.all(targets, self.probes, _BATCH):
+        for _, views in self.views.all(targets, self.probes, self.batch):
             for part, view in zip(self.parts, views, strict=True):
                 part.meet(view)
         self._cache = []
@@ -100,8 +104,8 @@ class Kronecker:
 
     def block(self, start: int, stop: int) -> np.ndarray:
         scores = torch.zeros(stop - start, self.targets)
-        for begin in range(start, stop, _BATCH):
-            rows = np.arange(begin, min(begin + _BATCH, stop))
+        for begin in range(start, stop, self.batch):
+            rows = np.arange(begin, min(begin + self.batch, stop))
             _, views = self.views(self.run.train.batch(rows), self.probes)
             for part, view in zip(self.parts, views, strict=True):
                 scores[rows - start] += part.scores(view, self.residuals[rows])
@@ -113,7 +117,9 @@ class Kronecker:
     def _parts(self, demand: Demand) -> list[Part]:
         """One part per layer, its principal components taken from a sample of training instances."""
         chosen = np.unique(np.linspace(0, len(self.run.train) - 1, _SAMPLE).astype(np.int64))
-        batches = [views for _, views in self.views.all(self.run.train.select(chosen), self.probes, _BATCH)]
+        batches = [views for _, views in self.views.all(self.run.train.select(chosen), self.probes, 64)]
+        each = sum(view.reads[0].numel() + view.moves[0].numel() for view in batches[0])
+        self.batch = max(1, min(1024, _BATCH_NUMBERS // each))
         return [
             part_for([views[number] for views in batches], demand, per_class=len(self.probes) == self.run.task.outputs)
             for number in range(len(self.views.layers))
@@ -152,13 +158,13 @@ class Kronecker:
     def _reads(self) -> Iterator[tuple[np.ndarray, list[torch.Tensor]]]:
         """Rows, and what each part keeps of what its layer reads there: [B, P, d]. Cached when there is room."""
         size = 0
-        starts = range(0, len(self.run.train), _BATCH)
-        rows = [np.arange(start, min(start + _BATCH, len(self.run.train))) for start in starts]
+        starts = range(0, len(self.run.train), self.batch)
+        rows = [np.arange(start, min(start + self.batch, len(self.run.train))) for start in starts]
         if self._cache:
             yield from zip(rows, self._cache, strict=True)
             return
         kept: list[list[torch.Tensor]] = []
-        for chosen, (_, views) in zip(rows, self.views.all(self.run.train, None, _BATCH), strict=True):
+        for chosen, (_, views) in zip(rows, self.views.all(self.run.train, None, self.batch), strict=True):
             reads = [part.kept(view) for part, view in zip(self.parts, views, strict=True)]
             size += sum(read.numel() * 4 for read in reads)
             if size <= _CACHED_BYTES:

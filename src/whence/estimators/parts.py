@@ -214,11 +214,12 @@ def _components(rows: torch.Tensor, most: int) -> torch.Tensor | None:
     """The leading right singular vectors of [n, d] as columns [d, most]; None where d is not above ``most``."""
     if rows.shape[1] <= most:
         return None
-    if len(rows) > 4 * most:
-        rows = rows[:: len(rows) // (4 * most)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return torch.svd_lowrank(rows.cpu(), q=min(most, len(rows)), niter=2)[2].to(rows)
+    rows = rows[:: max(1, len(rows) // (2 * most))].cpu()
+    if len(rows) < rows.shape[1]:
+        values, vectors = torch.linalg.eigh(rows @ rows.T)  # in ascending order
+        leading = vectors[:, values > 1e-6 * values[-1]][:, -most:]
+        return torch.linalg.qr(rows.T @ leading)[0]
+    return torch.linalg.eigh(rows.T @ rows)[1][:, -most:]
 
 
 def _width(rows: torch.Tensor, basis: torch.Tensor | None) -> int:
@@ -226,4 +227,4 @@ def _width(rows: torch.Tensor, basis: torch.Tensor | None) -> int:
 
 
 def _project(rows: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
-    return rows if basis is None else rows @ basis
+    return rows if basis is None else rows @ basis.to(rows)

@@ -70,8 +70,8 @@ class LeftOut:
 
     def learn(self, features: torch.Tensor, targets: torch.Tensor) -> None:
         """[B, D], [B, C]"""
-        rows = torch.cat([self._read(features), targets], dim=1).double()
-        self.moment.addmm_(rows.T, rows)
+        rows = torch.cat([self._read(features), targets], dim=1)
+        self.moment += rows.T @ rows
         self.count += len(rows)
 
     def solve(self) -> None:
@@ -82,18 +82,18 @@ class LeftOut:
         self.intercept = moment[width, width + 1 :]
         variance = moment[:width, :width] - torch.outer(self.mean, self.mean)
         variance.diagonal().add_(_RIDGE * float(variance.diagonal().sum().clamp_min(1e-12)))
-        self.factor = torch.linalg.cholesky(variance)
+        self.factor = torch.linalg.cholesky(variance).float()
         covariance = moment[:width, width + 1 :] - torch.outer(self.mean, self.intercept)
-        self.weights = torch.cholesky_solve(covariance, self.factor)
+        self.weights = torch.cholesky_solve(covariance.float(), self.factor)
+        self.mean, self.intercept = self.mean.float(), self.intercept.float()
 
     def predict(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What the regression without each instance says of it: ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ), float32 [B, C]."""
-        centered = self._read(features)[:, :-1].double() - self.mean
+        centered = self._read(features)[:, :-1] - self.mean
         said = centered @ self.weights + self.intercept
         whitened = torch.linalg.solve_triangular(self.factor, centered.T, upper=False)
         leverage = ((whitened**2).sum(0) + 1) / self.count
-        left_out = targets - (targets - said) / (1 - leverage).clamp_min(1e-6)[:, None]
-        return left_out.float()
+        return targets - (targets - said) / (1 - leverage).clamp_min(1e-6)[:, None]
 
     def _read(self, features: torch.Tensor) -> torch.Tensor:
         features = features if self.projection is None else features @ self.projection

@@ -55,9 +55,7 @@ class Views:
     def __init__(self, model: nn.Module, data: Dataset) -> None:
         self.model = model
         known = {
-            module: name
-            for name, module in model.named_modules()
-            if _is_known(module) and module.weight.requires_grad  # type: ignore[union-attr]
+            module: name for name, module in model.named_modules() if _is_known(module) and module.weight.requires_grad
         }
         calls: list[nn.Module] = []
         hooks = [module.register_forward_hook(lambda module, *_: calls.append(module)) for module in known]

@@ -40,7 +40,7 @@ def report(
         audit: of this run; by default it is made.
         targets: predictions to explain: "errors" (the most confident wrong predictions of test, else of dev;
             the largest errors of a regression), a split's name, a ``Dataset``, or (ids, inputs, targets).
-        method: of influence: "auto", "kernel", "turnover" or "first_order".
+        method: of influence: "auto", "kronecker", "kernel", "turnover" or "first_order".
         top: how many helpful and how many harmful training rows to list for each target.
         limit: how many targets to explain.
         progress: show bars.

@@ -1,0 +1,254 @@
+"""Influence through all layers, against the formula written out, per-instance gradients and refits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import whence
+from tests.toys import blobs, network, trained
+from whence.data import Dataset
+from whence.data.inputs import ArrayInputs
+from whence.estimators import parts
+from whence.estimators.kronecker import Kronecker, _probes
+from whence.estimators.softening import matched_temperature
+from whence.estimators.unseen import LeftOut
+from whence.estimators.views import Views
+from whence.forward import outputs, predict
+from whence.quantities import loss_of
+
+
+class Pictures(nn.Module):
+    """Convolutions of every kind of geometry, in-place ReLU, a token-wise linear layer, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 3, 3, padding=1, stride=2)
+        self.second = nn.Conv2d(3, 4, (3, 1), padding="same", dilation=(2, 1), bias=False)
+        self.relu = nn.ReLU(inplace=True)
+        self.line = nn.Conv1d(4, 4, 2)
+        self.tokens = nn.Linear(4, 5)
+        self.dropped = nn.Dropout(0.5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        maps = self.relu(self.second(self.relu(self.first(pictures))))
+        line = self.relu(self.line(maps.flatten(2)))
+        return self.head(self.dropped(torch.tanh(self.tokens(line.transpose(1, 2))).mean(1)))
+
+
+def pictures(n=40, seed=0, start=0):
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(0, 3, n)
+    images = generator.normal(size=(n, 2, 6, 6)).astype(np.float32) + targets[:, None, None, None].astype(np.float32)
+    return Dataset.of((np.arange(n) + start, torch.from_numpy(images), torch.from_numpy(targets)))
+
+
+def picture_run(**options):
+    torch.manual_seed(0)
+    model = whence.attach(Pictures(), ["dropped"])
+    return whence.fit(
+        model, pictures(), test=pictures(9, 1, 100), epochs=3, learning_rate=1e-2, device="cpu", **options
+    )
+
+
+@pytest.mark.parametrize("make", [picture_run, lambda: trained(widths=(6, 8, 7, 3))])
+def test_views_give_the_gradient_of_every_weight(make):
+    run = make()
+    views = Views(run.model, run.train)
+    batch = run.train.batch(np.arange(5))
+    given, seen = views(batch, torch.eye(3))
+    assert len(seen) == sum(isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d) for m in run.model.modules())
+    torch.testing.assert_close(given, torch.from_numpy(predict(run.model, run.train.select(np.arange(5)))))
+    for row in range(5):
+        for c in range(3):
+            run.model.zero_grad()
+            with whence.full():
+                outputs(run.model.eval(), run.train.batch(np.array([row])).inputs)[0, c].backward()
+            for layer, view in zip(views.layers, seen, strict=True):
+                gradient = view.moves[row, c].T @ view.reads[row]
+                wanted = layer.weight.grad.flatten(1)
+                if layer.bias is not None:
+                    wanted = torch.cat([wanted, layer.bias.grad[:, None]], 1)
+                torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_embedding_bag_is_seen_whole_when_it_is_small():
+    indices, weights = torch.randint(30, (6, 5)), torch.rand(6, 5)
+
+    class Bag(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bag, self.relu, self.head = nn.EmbeddingBag(30, 4, mode="sum"), nn.ReLU(), nn.Linear(4, 2)
+
+        def forward(self, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+            return self.head(self.relu(self.bag(indices, per_sample_weights=weights)))
+
+    bag = Bag()
+    data = Dataset.of((np.arange(6), list(zip(indices, weights, strict=True)), torch.tensor([0, 1] * 3)))
+    views = Views(bag, data)
+    assert views.names == ["bag", "head"]
+    _, seen = views(data.batch(np.arange(6)), torch.eye(2))
+    bag.zero_grad()
+    bag(indices[2:3], weights[2:3])[0, 1].backward()
+    torch.testing.assert_close(seen[0].moves[2, 1].T @ seen[0].reads[2], bag.bag.weight.grad.T)
+
+
+def test_a_sketched_bag_keeps_inner_products():
+    bag = nn.EmbeddingBag(50_000, 2, mode="sum")
+    generator = torch.Generator().manual_seed(1)
+    indices = torch.randint(50_000, (40, 300), generator=generator)
+    indices[20:, :150] = indices[:20, :150]  # half in common
+    from whence.estimators.views import _bag
+
+    rows = _bag(bag, indices, {})
+    cosine = torch.nn.functional.cosine_similarity(rows[:20], rows[20:])
+    assert rows.shape == (40, 2048)
+    assert torch.all((cosine - 0.5).abs() < 0.12)
+
+
+def oracle(run, damping, summed=False):
+    """The formula of the module, written out with whole per-instance gradients, for a network of linear layers."""
+    temperature = matched_temperature(run)
+    train, test = (run.dataset(name) for name in ("train", "test"))
+    views, eye = Views(run.model, train), torch.eye(3)
+    given, seen = views(train.batch(np.arange(len(train))), eye)
+    given_test, seen_test = views(test.batch(np.arange(len(test))), eye)
+    p, p_test = (given / temperature).softmax(1), (given_test / temperature).softmax(1)
+    e, e_test = eye[train.targets] - p, eye[test.targets] - p_test
+    e_test = torch.where(e_test.abs() >= 0.1 * e_test.abs().amax(1, keepdim=True), e_test, 0)
+    total = torch.zeros(len(train), len(test))
+    for a, b in zip(seen, seen_test, strict=True):
+        for c in range(3):
+            w = p[:, c] * (1 - p[:, c])
+            w_kept = torch.where(w >= 0.1 * w.mean(), w, 0)
+            moment = torch.einsum("n,npi,npj->ij", w_kept, a.reads, a.reads) / w_kept.sum()
+            square = (a.reads**2).sum(1).mean()
+            inverse = torch.linalg.inv(moment + damping * square * torch.eye(len(moment)))
+            both = e[:, c, None] * e_test[:, c] / w.mean() / len(train)
+            if a.reads.shape[1] > 1:
+                g, h = (torch.einsum("nph,npd->nhd", v.moves[:, c], v.reads) for v in (a, b))
+                total += both * torch.einsum("nhd,de,mhe->nm", g, inverse, h)
+            else:
+                similarity = a.reads[:, 0] @ inverse @ b.reads[:, 0].T
+                total += both * similarity * torch.einsum("ncph,mcph->nm", a.moves, b.moves) / 3
+    return total.numpy()
+
+
+@pytest.mark.parametrize("make", [lambda: trained(widths=(6, 8, 7, 3)), picture_run])
+def test_scores_are_the_formula(make):
+    run = make()
+    scores = whence.influence(run, method="kronecker", damping=0.4, share=0.0)
+    wanted = oracle(run, 0.4)
+    np.testing.assert_allclose(np.asarray(scores), wanted, atol=2e-4 * np.abs(wanted).max())
+
+
+def test_a_linear_regression_is_told_what_refits_without_each_instance_would_show():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 4)).astype(np.float32)
+    y = (x @ [1.0, -2.0, 0.5, 0.0] + generator.normal(size=300)).astype(np.float32)
+    x_test = generator.normal(size=(5, 4)).astype(np.float32)
+    y_test = generator.normal(size=5).astype(np.float32)
+    a, b = (np.concatenate([v, np.ones((len(v), 1), np.float32)], 1) for v in (x, x_test))
+    best = np.linalg.lstsq(a, y, rcond=None)[0]
+    model = nn.Sequential(nn.Identity(), nn.Linear(4, 1))
+    model[1].weight.data = torch.from_numpy(best[None, :4].astype(np.float32))
+    model[1].bias.data = torch.from_numpy(best[4:].astype(np.float32))
+    run = whence.Run(whence.attach(model, ["0"]), (np.arange(300), torch.from_numpy(x), torch.from_numpy(y)),
+                     test=(np.arange(5) + 1000, torch.from_numpy(x_test), torch.from_numpy(y_test)))  # fmt: skip
+    scores = np.asarray(whence.influence(run, method="kronecker", damping=1e-6, share=0.0))
+    refits = np.empty_like(scores)
+    for row in range(300):
+        weights = np.linalg.lstsq(np.delete(a, row, 0), np.delete(y, row), rcond=None)[0]
+        refits[row] = (b @ weights - y_test) ** 2 - (b @ best - y_test) ** 2
+    assert np.corrcoef(scores.ravel(), refits.ravel())[0, 1] > 0.995
+    assert 0.9 < np.polyfit(scores.ravel(), refits.ravel(), 1)[0] < 1.1
+
+
+def test_ridge_models_leave_instances_out_exactly():
+    generator = torch.Generator().manual_seed(0)
+    features, targets = torch.randn(60, 5, generator=generator), torch.randn(60, 2, generator=generator)
+    model = LeftOut(5, 2)
+    for start in (0, 25):
+        model.learn(features[start : start + 25 + 10 * (start > 0)], targets[start : start + 25 + 10 * (start > 0)])
+    model.solve()
+    said = model.predict(features, targets)
+    ridge = 1e-3 * float(features.var(0, correction=0).sum()) * 60
+    for row in (0, 17, 59):
+        rest = [n for n in range(60) if n != row]
+        # the penalty and the intercept are those of all 60
+        mean = features.mean(0)
+        x = torch.cat([features - mean, torch.ones(60, 1)], 1).double()
+        penalty = ridge * torch.diag(torch.tensor([1.0] * 5 + [0.0])).double()
+        weights = torch.linalg.solve(x[rest].T @ x[rest] + penalty, x[rest].T @ targets[rest].double())
+        torch.testing.assert_close(said[row].double(), x[row] @ weights, rtol=1e-4, atol=1e-4)
+
+
+def test_neither_blocks_nor_order_nor_the_cache_change_scores(monkeypatch):
+    run = trained(widths=(6, 8, 7, 3))
+    scores = np.asarray(whence.influence(run, method="kronecker"))
+    np.testing.assert_array_equal(scores, np.asarray(whence.influence(run, method="kronecker", block_rows=len(scores))))
+    in_blocks = np.asarray(whence.influence(run, method="kronecker", block_rows=17))
+    np.testing.assert_allclose(in_blocks, scores, atol=1e-5 * np.abs(scores).max())
+    monkeypatch.setattr("whence.estimators.kronecker._CACHED_BYTES", 0)
+    np.testing.assert_allclose(
+        np.asarray(whence.influence(run, method="kronecker")), scores, atol=1e-5 * np.abs(scores).max()
+    )
+    order = np.random.default_rng(0).permutation(len(run.train))
+    shuffled = whence.Run(run.model, run.train.select(order), dev=run.dataset("dev"), test=run.dataset("test"))
+    other = np.asarray(whence.influence(shuffled, method="kronecker"))
+    np.testing.assert_allclose(other, scores[order], atol=1e-4 * np.abs(scores).max())
+
+
+def test_components_that_hold_everything_change_nothing(monkeypatch):
+    run = trained(widths=(6, 8, 7, 3))
+    scores = np.asarray(whence.influence(run, method="kronecker", share=0.0))
+    monkeypatch.setattr(parts, "_MOVES", 20)  # of 24 and 21, but units that are never on take no part
+    near = np.asarray(whence.influence(run, method="kronecker", share=0.0))
+    assert np.corrcoef(scores.ravel(), near.ravel())[0, 1] > 0.99
+
+
+def test_many_classes_share_curvatures_and_probes(monkeypatch):
+    signs = _probes(50)
+    assert signs.shape == (16, 50)
+    monkeypatch.setattr(parts, "_MOST_CURVATURES", 2)
+    run = trained(widths=(6, 8, 7, 3))
+    shared = np.asarray(whence.influence(run, method="kronecker"))
+    monkeypatch.undo()
+    own = np.asarray(whence.influence(run, method="kronecker"))
+    assert np.corrcoef(own.ravel(), shared.ravel())[0, 1] > 0.8
+    wide = whence.attach(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), ["1"])
+    assert np.isfinite(
+        np.asarray(whence.influence(whence.Run(wide, blobs(), test=blobs(8, start=9000)), method="kronecker"))
+    ).all()
+
+
+def test_auto_takes_it_and_says_when_it_cannot():
+    run = trained()
+    assert whence.influence(run).info["method"] == "kronecker"
+    assert whence.influence(run, quantity="accuracy").info["method"] == "turnover"
+    with pytest.raises(whence.WhenceError, match="damping above 0"):
+        whence.influence(run, method="kronecker", damping=0.0)
+    with pytest.raises(whence.WhenceError, match="without a gradient"):
+        whence.influence(run, method="kronecker", quantity="accuracy")
+    frozen = network(6, 8, 3)
+    for parameter in frozen.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(whence.WhenceError, match="no trained linear"):
+        Kronecker(whence.Run(frozen, blobs(), test=blobs(8, start=9000)), blobs(8, start=9000), loss_of(run.task))
+
+
+def test_copies_help_and_wrong_copies_hurt_most():
+    data = blobs(150, spread=1.0)
+    inputs, targets = data.inputs.gather(np.arange(150)).numpy().copy(), data.targets.copy()
+    target = blobs(1, seed=5, start=5000, spread=1.0)
+    look, label = target.inputs.gather(np.arange(1)).numpy()[0], int(target.targets[0])
+    inputs[3], targets[3] = look, label
+    inputs[4], targets[4] = look, (label + 1) % 3
+    train = Dataset(data.ids, ArrayInputs(inputs), targets, data.task)
+    run = whence.fit(network(6, 32, 3), train, test=target, epochs=10, learning_rate=1e-2, device="cpu")
+    scores = np.asarray(whence.influence(run, method="kronecker"))[:, 0]
+    assert scores.argmin() == 4
+    assert (scores > scores[3]).mean() < 0.2
