@@ -22,7 +22,7 @@ from whence.options import TrainingOptions
 __all__ = ["commands", "main"]
 
 _DATA = "DATA: a csv, tsv(.gz), jsonl, parquet or npz file, or the built-in digits or diabetes."
-_METHODS = "auto, turnover, first_order or kernel"
+_METHODS = "auto, turnover, first_order, kernel or kronecker"
 _MOST_NAMES = 10  # in one printed line
 
 
