@@ -82,9 +82,9 @@ class Views:
             reads = [_reads(layer, *seen[layer][0]) for layer in self.layers]
             nudges = [seen[layer][1] for layer in self.layers]
             moved: list[tuple[torch.Tensor, ...]] = []
-            for number, probe in enumerate(() if probes is None else probes):
+            for probe in [] if probes is None else probes:
                 total = (result * probe.to(result)).sum()
-                moved.append(torch.autograd.grad(total, nudges, retain_graph=number + 1 < len(probes)))  # type: ignore[arg-type]
+                moved.append(torch.autograd.grad(total, nudges, retain_graph=True, materialize_grads=True))
         views = []
         for number, layer in enumerate(self.layers):
             each = [_positions(layer, gradients[number]) for gradients in moved]
