@@ -10,6 +10,7 @@ from whence.attachment import attach, attached, detach
 from whence.auditing import Audit, audit
 from whence.data import Dataset, load
 from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, own, random
+from whence.ensembles import Ensemble, ensemble
 from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.models import prepare
@@ -24,6 +25,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Audit",
     "Dataset",
+    "Ensemble",
     "Run",
     "Scores",
     "TurnOverDropout",
@@ -33,6 +35,7 @@ __all__ = [
     "audit",
     "checkpoint_contexts",
     "detach",
+    "ensemble",
     "evaluation",
     "fit",
     "flipped",

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,14 @@ from whence.errors import WhenceError
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
 from whence.rundir import RunDirectory, write_aside
+from whence.significance import (
+    MaskNull,
+    PairSignificance,
+    RunNull,
+    Significance,
+    false_discovery_rates,
+    sums_against_masks,
+)
 
 __all__ = ["Labels", "NoiseFloor", "Scores", "Top", "compute", "load_scores"]
 
@@ -104,23 +112,34 @@ class Scores:
             WhenceError: only summaries were kept, or a block is missing or damaged.
         """
         for number, start, stop in self._ranges():
-            if self.path is None:
-                yield start, self.memory[number]
-                continue
-            file = self.path / f"block-{number:05d}.npy"
-            if not self.info.get("matrix", True):
-                raise WhenceError("the matrix of scores was not kept", where=str(self.path),
-                                  mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
-            try:
-                block = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise WhenceError(
-                    "a damaged file", where=str(file), got=str(error), expected="a block of scores"
-                ) from error
-            if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
-                raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
-                                  expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
-            yield start, block
+            yield start, self._read(number, start, stop)
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """float32 [len(rows), M]: scores of some rows, by position; only the blocks that hold them are read."""
+        result = np.empty((len(rows), self.shape[1]), np.float32)
+        for number, start, stop in self._ranges():
+            within = (rows >= start) & (rows < stop)
+            if within.any():
+                result[within] = self._read(number, start, stop)[rows[within] - start]
+        return result
+
+    def _read(self, number: int, start: int, stop: int) -> np.ndarray:
+        if self.path is None:
+            return self.memory[number]
+        file = self.path / f"block-{number:05d}.npy"
+        if not self.info.get("matrix", True):
+            raise WhenceError("the matrix of scores was not kept", where=str(self.path),
+                              mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
+        try:
+            block: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise WhenceError(
+                "a damaged file", where=str(file), got=str(error), expected="a block of scores"
+            ) from error
+        if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
+            raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
+                              expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
+        return block
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.empty(self.shape, np.float32)
@@ -169,20 +188,25 @@ class Scores:
         Returns:
             Scores [G, M] in memory, groups in order of first appearance.
         """
-        labels = np.asarray(groups)
-        if len(labels) != len(self.rows):
-            raise WhenceError("not one group per row", where="for_groups", got=len(labels), expected=len(self.rows))
-        keys = as_ids(labels)
-        unique, first, member = np.unique(keys, return_index=True, return_inverse=True)
+        labels, member = self._grouped(groups, names, "for_groups")
+        sums = np.zeros((len(labels), self.shape[1]), np.float64)
+        for start, block in self.blocks():
+            np.add.at(sums, member[start : start + len(block)], block)
+        info = {**self.info, "level": "group", "block_rows": len(labels), "summary_k": 0, "matrix": True}
+        return Scores(labels, self.columns, info, memory={0: sums.astype(np.float32)})
+
+    def _grouped(self, groups: Any, names: dict[int, str] | None, where: str) -> tuple[Labels, np.ndarray]:
+        """The groups in order of first appearance, and int64 [N]: which one each row is a member of."""
+        given = np.asarray(groups)
+        if given.shape != (len(self.rows),):
+            got = len(given) if given.ndim == 1 else f"shape {given.shape}"
+            raise WhenceError("not one group per row", where=where, got=got, expected=len(self.rows))
+        unique, first, member = np.unique(as_ids(given), return_index=True, return_inverse=True)
         order = np.argsort(first)
         position = np.empty_like(order)
         position[order] = np.arange(len(order))
-        sums = np.zeros((len(unique), self.shape[1]), np.float64)
-        for start, block in self.blocks():
-            np.add.at(sums, position[member[start : start + len(block)]], block)
-        written = [(names or {}).get(int(unique[g]), str(labels[first[g]])) for g in order]
-        info = {**self.info, "level": "group", "block_rows": len(unique), "summary_k": 0, "matrix": True}
-        return Scores(Labels(unique[order], written), self.columns, info, memory={0: sums.astype(np.float32)})
+        written = [(names or {}).get(int(unique[g]), str(given[first[g]])) for g in order]
+        return Labels(unique[order], written), position[member]
 
     def noise_floor(self) -> NoiseFloor:
         """How the scores compare with those of masks never trained on.
@@ -194,6 +218,81 @@ class Scores:
             raise WhenceError("no null distribution", where=f"scores by {self.info.get('method')}",
                               mend="Scores of masks have one; else compare two runs of other seeds.")  # fmt: skip
         return noise_floor(self.null, (block for _, block in self.blocks()))
+
+    @overload
+    def significance(
+        self, of: Literal["rows", "groups"] = "rows", *, groups: Any = None, names: dict[int, str] | None = None
+    ) -> Significance: ...
+
+    @overload
+    def significance(
+        self, of: Literal["pairs"], *, groups: Any = None, names: dict[int, str] | None = None
+    ) -> PairSignificance: ...
+
+    def significance(
+        self, of: str = "rows", *, groups: Any = None, names: dict[int, str] | None = None
+    ) -> Significance | PairSignificance:
+        """Which scores are more than chance: z, two-sided p, and q, the false-discovery rate.
+
+        Chance is what masks never trained on score; for an ``ensemble`` of methods without masks, the spread over its
+        runs. See ``whence.significance`` for how p is had from either.
+
+        Args:
+            of: "rows", the mean of each row over targets; "groups", the sum of such means over the members of each
+                group; "pairs", single scores, judged block by block without holding the matrix.
+            groups: [N], the group of each row, for of="groups"; not needed where the rows are groups.
+            names: group id → how the user writes it.
+
+        Raises:
+            WhenceError: the scores have neither null masks nor several runs; no groups are given; fewer than 100 null masks.
+        """
+        self._has_chance()
+        if of == "pairs":
+            return PairSignificance(self.ids, self.targets, self._pair_chance().basis, self._judged)
+        if of not in ("rows", "groups"):
+            raise WhenceError(
+                "nothing of that name to judge", where="of", got=repr(of), expected="rows, groups or pairs"
+            )
+        labels = self.rows
+        if of == "groups" and groups is not None:
+            labels, member = self._grouped(groups, names, "groups")
+            effect, z, p, basis = self._judged_sums(member, len(labels))
+        elif of == "groups" and self.info.get("level") != "group":
+            raise WhenceError("no groups", where="groups", expected="the group of each row",
+                              mend='Pass groups=run.train.groups or another array, or ask for of="rows".')  # fmt: skip
+        else:
+            effect, z, p, basis = self._judged_means()
+        return Significance(labels.ids, labels.names, effect, z, p, false_discovery_rates(p), basis)
+
+    def _has_chance(self) -> None:
+        if self.null is None:
+            raise WhenceError("nothing to compare scores of one run with", where=f"scores by {self.info.get('method')}",
+                              got="no null masks", mend="Score runs of other seeds too, and ask whence.ensemble([scores, …]) "
+                              "for its significance, which goes by the spread over runs.")  # fmt: skip
+
+    def _pair_chance(self) -> MaskNull | RunNull:
+        assert self.null is not None
+        return MaskNull(self.null)
+
+    def _judged(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        assert self.null is not None
+        chance = MaskNull(self.null)
+        for start, block in self.blocks():
+            yield start, block, *chance.judge(block)
+
+    def _judged_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+        """effect, z, p, each [N], and what p rests on."""
+        assert self.null is not None
+        chance, means = MaskNull(self.null.mean(axis=1, dtype=np.float64)[:, None]), self.mean_over_targets()
+        z, p = chance.judge(means[:, None])
+        return means, z[:, 0], p[:, 0], chance.basis
+
+    def _judged_sums(self, member: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+        """effect, z, p, each [G], and what p rests on."""
+        assert self.null is not None
+        sums, sizes = np.bincount(member, self.mean_over_targets(), groups), np.bincount(member, minlength=groups)
+        z, p = sums_against_masks(self.null.mean(axis=1, dtype=np.float64), sums, sizes)
+        return sums, z, p, f"scores of {len(self.null):,} masks never trained on: Student's t of sums over members"
 
     def to_parquet(self, path: str | os.PathLike[str], *, k: int | None = None) -> Path:
         """Write (target, id, score, and the names): every pair, or only the k most helpful and harmful of each target.
@@ -236,8 +335,8 @@ class Scores:
 
     def _summaries(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
         if self.path is None:
-            for number, start, _ in self._ranges():
-                yield start, summarize(self.memory[number], start, self.info.get("summary_k", 0))
+            for number, start, stop in self._ranges():
+                yield start, summarize(self._read(number, start, stop), start, self.info.get("summary_k", 0))
             return
         directory = RunDirectory(self.path)
         for number, start, stop in self._ranges():

@@ -1,0 +1,250 @@
+"""Which scores are more than chance: z, p and false-discovery rates of rows, groups and single pairs.
+
+What chance is, comes from one of two places:
+
+    masks   scores of masks never trained on: draws of what a score is when training left no trace of its mask. Published
+            scores (turnover, first_order) have them.
+    runs    the spread of the same score over K runs of other seeds (``whence.ensemble``): what a score of kernel or of any
+            other method without masks is measured by. A score that all runs repeat is no accident of the seed, which is not
+            to say that it is right.
+
+p is two-sided. Against masks it is empirical as long as ten null scores lie beyond on its side, which assumes nothing about
+their shape; further out no count can tell, and p falls exponentially from there, at the mean excess of the null's most
+extreme twentieth, widened by the error of that mean: a tail at least as heavy as a normal one, so p errs upwards. (Losses
+can have heavier ones: of single pairs that mean nothing, some ten in 100,000 may then be called at q ≤ 0.05.) Sums over the members of a group are near normal: there p is Student's, widened by the error of the null's mean and standard deviation.
+Against runs p is Student's with K − 1 degrees of freedom.
+
+q is the false-discovery rate of Benjamini and Hochberg (1995): among all with q ≤ 0.05, about 5 % are there by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import t as student
+
+from whence.errors import WhenceError
+from whence.noise import FEWEST_MASKS
+
+__all__ = ["MaskNull", "PairSignificance", "RunNull", "Significance", "false_discovery_rates", "sums_against_masks"]
+
+_FEWEST_BEYOND = 10  # null scores that must lie beyond a score for its p to be counted
+_TAIL = 20  # the most extreme twentieth of the null fits the tail
+_BINS_PER_E = 100  # of the histogram of −ln p: a bin is one percent wide
+_SMALLEST = 1e-300
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """The mean influence of N rows (or the summed one of G groups) over targets, against chance.
+
+    Attributes:
+        ids: int64 [N]; names: as the user writes them.
+        effect: float64 [N], the mean over targets, in units of the scores; positive helps. Of a group: the sum over its members.
+        z: float64 [N], distance from chance in its standard deviations.
+        p: float64 [N], two-sided.
+        q: float64 [N], the false-discovery rate at which the row is called.
+        basis: what p rests on, in words.
+    """
+
+    ids: np.ndarray
+    names: list[str]
+    effect: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    basis: str
+
+    def called(self, level: float = 0.05) -> np.ndarray:
+        """int64: positions with q at most ``level``, the surest first."""
+        order = np.lexsort((-np.abs(self.z), self.p))
+        found: np.ndarray = order[self.q[order] <= level]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class PairSignificance:
+    """N×M single scores against chance. Nothing of that size is held: blocks are judged as they stream by.
+
+    Attributes:
+        ids, targets: int64 [N], [M].
+        basis: what p rests on, in words.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    basis: str
+    stream: Callable[[], Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]] = field(repr=False)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """(first row, scores, z, p), each [rows, M], in order."""
+        return self.stream()
+
+    def counts(self, level: float = 0.05) -> np.ndarray:
+        """int64 [M]: how many rows have p at most ``level`` for each target; ``level``·N are expected by chance."""
+        total = np.zeros(len(self.targets), np.int64)
+        for _, _, _, p in self.blocks():
+            total += (p <= level).sum(axis=0)
+        return total
+
+    def discoveries(self, level: float = 0.05) -> np.ndarray:
+        """int64 [M]: how many rows have q at most ``level`` for each target, q being of all N×M pairs."""
+        limit = self._rates().largest_p(level)
+        return self.counts(limit) if limit > 0 else np.zeros(len(self.targets), np.int64)
+
+    def top(self, k: int = 100) -> dict[str, np.ndarray]:
+        """The k surest pairs of all: arrays [k] named row, column, id, target, score, z, p and q, the surest first.
+
+        q is that of all N×M pairs, never too small, and too large by one percent at most.
+        """
+        best: list[np.ndarray] = []
+        for start, scores, z, p in self.blocks():
+            flat = p.ravel()
+            near = np.argpartition(flat, k - 1)[:k] if k < flat.size else np.arange(flat.size)
+            rows, columns = np.unravel_index(near, p.shape)
+            best.append(np.stack([rows + start, columns, scores[rows, columns], z[rows, columns], flat[near]]))
+            if len(best) > 1:
+                merged = np.concatenate(best, axis=1)
+                best = [merged[:, np.lexsort((-np.abs(merged[3]), merged[4]))[:k]]]
+        table = best[0][:, np.lexsort((-np.abs(best[0][3]), best[0][4]))[:k]]
+        row, column = table[0].astype(np.int64), table[1].astype(np.int64)
+        return {"row": row, "column": column, "id": self.ids[row], "target": self.targets[column], "score": table[2],
+                "z": table[3], "p": table[4], "q": self._rates().of(table[4])}  # fmt: skip
+
+    def _rates(self) -> _Histogram:
+        return _Histogram.of_blocks(p for _, _, _, p in self.blocks())
+
+
+class MaskNull:
+    """Scores of masks never trained on, column by column.
+
+    Args:
+        null: [S, M].
+
+    Raises:
+        WhenceError: fewer than 100 masks.
+    """
+
+    def __init__(self, null: np.ndarray) -> None:
+        if len(null) < FEWEST_MASKS:
+            raise WhenceError(
+                "too few null masks", where="null_masks", got=len(null), expected=f"at least {FEWEST_MASKS}"
+            )
+        self.sorted = np.sort(np.asarray(null, np.float64), axis=0)  # (S, M)
+        self.masks = len(null)
+        self.center, deviation = self.sorted.mean(axis=0), self.sorted.std(axis=0, ddof=1)
+        self.known = deviation > 0  # a target that no mask moves says nothing
+        self.deviation = np.where(self.known, deviation, 1)
+        extreme = max(_FEWEST_BEYOND, self.masks // _TAIL)
+        self.excesses = extreme - 1
+        self.upper, self.lower = self.sorted[-_FEWEST_BEYOND], self.sorted[_FEWEST_BEYOND - 1]
+        self.decay_up = (self.sorted[-extreme:] - self.sorted[-extreme]).sum(axis=0) / self.excesses
+        self.decay_down = (self.sorted[extreme - 1] - self.sorted[:extreme]).sum(axis=0) / self.excesses
+        self.basis = (f"scores of {self.masks:,} masks never trained on: counted where {_FEWEST_BEYOND} of them lie beyond "
+                      f"(p ≥ {2 * _FEWEST_BEYOND / (self.masks + 1):.2g}), further out by the tail fitted to them")  # fmt: skip
+
+    def judge(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """z and p, [R, M] each, of scores [R, M]."""
+        values = np.asarray(values, np.float64)
+        p = np.empty(values.shape)
+        for column, null in enumerate(self.sorted.T):
+            own = values[:, column]
+            above = self.masks - np.searchsorted(null, own, "left")  # null scores at least as large
+            below = np.searchsorted(null, own, "right")
+            p[:, column] = np.minimum(1, 2 * (1 + np.minimum(above, below)) / (self.masks + 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out = np.maximum((values - self.upper) / self.decay_up, (self.lower - values) / self.decay_down)
+        beyond = np.nan_to_num(out, nan=0.0) > 0
+        edge = 2 * _FEWEST_BEYOND / (self.masks + 1)
+        # An excess over the mean of n others follows an F distribution: (1 + x/n)^−n, which is exp(−x) for many.
+        p[beyond] = np.maximum(edge * (1 + out[beyond] / self.excesses) ** -self.excesses, _SMALLEST)
+        z = (values - self.center) / self.deviation
+        return np.where(self.known, z, 0.0), np.where(self.known, p, 1.0)
+
+
+def sums_against_masks(null: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z and p, [G] each, of sums over rows whose masks are independent.
+
+    Args:
+        null: [S], the statistic of a single row of masks never trained on.
+        sums: [G], sums over the members of each group; sizes: [G], how many they are.
+    """
+    masks = len(null)
+    center, deviation = null.mean(dtype=np.float64), null.std(ddof=1, dtype=np.float64)
+    if not deviation > 0:
+        return np.zeros(len(sums)), np.ones(len(sums))
+    shift = sums - sizes * center
+    # The null's mean is itself known to deviation / √S only, and that error is the same for all members.
+    p = 2 * student.sf(np.abs(shift) / (deviation * np.sqrt(sizes + sizes**2 / masks)), masks - 1)
+    return shift / (deviation * np.sqrt(sizes)), np.maximum(p, _SMALLEST)
+
+
+@dataclass(frozen=True)
+class RunNull:
+    """The mean over K runs against its standard error over them.
+
+    Attributes:
+        runs: K, at least 2.
+    """
+
+    runs: int
+
+    @property
+    def basis(self) -> str:
+        return f"the spread over {self.runs} runs: Student's t with {self.runs - 1} degrees of freedom"
+
+    def judge(self, values: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """z (Student's t) and p of means, given their standard errors, of any one shape."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.nan_to_num(np.asarray(values, np.float64) / errors, nan=0.0)
+        return z, np.maximum(2 * student.sf(np.abs(z), self.runs - 1), _SMALLEST)
+
+
+def false_discovery_rates(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's q of p-values [N]: the least m·p₍ⱼ₎/j among those no smaller than each. float64 [N]."""
+    order = np.argsort(p)
+    rates = p[order] * (len(p) / np.arange(1, len(p) + 1))
+    q = np.empty(len(p))
+    q[order] = np.minimum(1, np.minimum.accumulate(rates[::-1])[::-1])
+    return q
+
+
+class _Histogram:
+    """p-values by their logarithm, each bin with its count and its largest p: enough for q, in one pass and 1 MiB."""
+
+    def __init__(self) -> None:
+        bins = int(-np.log(_SMALLEST) * _BINS_PER_E) + 2
+        self.counts, self.largest = np.zeros(bins, np.int64), np.zeros(bins)
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[np.ndarray]) -> _Histogram:
+        made = cls()
+        for p in blocks:
+            flat = p.ravel()
+            place = made._bins(flat)
+            made.counts += np.bincount(place, minlength=len(made.counts))
+            np.maximum.at(made.largest, place, flat)
+        below = made.counts[::-1].cumsum()[::-1]  # p-values in this bin or one of smaller p
+        filled = made.counts > 0
+        rates = np.full(len(filled), np.inf)
+        rates[filled] = made.largest[filled] * made.counts.sum() / below[filled]
+        made.rates = np.minimum(1, np.minimum.accumulate(rates))  # bin 0 holds the largest p
+        return made
+
+    rates: np.ndarray
+
+    def of(self, p: np.ndarray) -> np.ndarray:
+        """q of each p among them all."""
+        found: np.ndarray = self.rates[self._bins(p)]
+        return found
+
+    def largest_p(self, level: float) -> float:
+        """The largest p whose q is at most ``level``; 0 if there is none."""
+        within = (self.rates <= level) & (self.counts > 0)
+        return float(self.largest[within].max()) if within.any() else 0.0
+
+    def _bins(self, p: np.ndarray) -> np.ndarray:
+        place: np.ndarray = (-np.log(np.maximum(p, _SMALLEST)) * _BINS_PER_E).astype(np.int64)
+        return place

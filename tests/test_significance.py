@@ -1,0 +1,151 @@
+"""What is called significant: five percent of what means nothing, and what was planted."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, kstest
+
+import whence
+from tests.test_scores import scores_of
+from tests.toys import trained
+from whence import WhenceError
+from whence.scores import Labels, compute
+from whence.significance import MaskNull, RunNull, false_discovery_rates
+
+SEED = np.random.default_rng
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """Published scores of ids that the run never trained on: masks of the rows' own domain, which left no trace."""
+    run = trained(n=100, widths=(6, 128, 3))
+    strangers = replace(run.train, ids=np.arange(100) + 5)
+    many = whence.data.Dataset(np.arange(4000) + 5, type(strangers.inputs)(np.repeat(strangers.inputs.array, 40, axis=0)),
+                               np.repeat(strangers.targets, 40), strangers.task)  # fmt: skip
+    return whence.influence(
+        whence.Run(run.model, many, test=run.splits["test"]), "test", method="turnover", null_masks=4000
+    )
+
+
+def test_masks_never_trained_on_are_called_as_often_as_chance_says(untrained):
+    rows = untrained.significance("rows")
+    assert (rows.p < 0.05).mean() == pytest.approx(0.05, abs=0.01)
+    assert kstest(rows.p, "uniform").pvalue > 0.01
+    groups = untrained.significance("groups", groups=np.arange(4000) % 1000)
+    assert (groups.p < 0.05).mean() == pytest.approx(0.05, abs=0.02)
+    assert kstest(groups.p, "uniform").pvalue > 0.01
+    pairs = untrained.significance("pairs")
+    assert pairs.counts(0.05).sum() / (4000 * 30) == pytest.approx(0.05, abs=0.01)
+    assert np.std(rows.z) == pytest.approx(1, abs=0.05)
+    assert len(rows.called()) <= 1 and len(groups.called()) <= 1
+    assert pairs.discoveries().sum() <= 12  # of 120,000: losses have tails somewhat heavier than the exponential one
+
+
+def test_single_pairs_are_uniform_under_the_null():
+    """Independent pairs, of a skewed null with heavy tails."""
+    draw = SEED(0).standard_gamma(2, (20_000 + 2000, 4)) ** 1.3
+    scores = scores_of(draw[20_000:], null=draw[:20_000].astype(np.float32), block_rows=500)
+    judged = np.concatenate([p for _, _, _, p in scores.significance("pairs").blocks()])
+    assert all(kstest(column, "uniform").pvalue > 0.001 for column in judged.T)
+    assert (judged < 0.05).mean() == pytest.approx(0.05, abs=0.01)
+    assert (judged < 0.001).mean() <= 0.002
+    assert scores.significance("pairs").discoveries().sum() == 0
+
+
+def test_q_is_that_of_benjamini_and_hochberg():
+    p = np.concatenate([SEED(1).random(500), SEED(2).random(60) * 1e-4, [0.5, 0.5]])
+    np.testing.assert_allclose(false_discovery_rates(p), false_discovery_control(p), rtol=1e-12)
+    matrix, null = SEED(3).normal(size=(200, 5)), SEED(4).normal(size=(1000, 5)).astype(np.float32)
+    matrix[:30] += 5
+    pairs = scores_of(matrix, null=null, block_rows=33).significance("pairs")
+    flat = np.concatenate([block for _, _, _, block in pairs.blocks()])
+    exact = false_discovery_control(flat.ravel()).reshape(flat.shape)
+    top = pairs.top(300)
+    assert np.all(np.diff(top["p"]) >= 0)
+    wanted = exact[top["row"], top["column"]]
+    assert np.all(top["q"] >= wanted * (1 - 1e-9)) and np.all(top["q"] <= wanted * 1.011)
+    assert pairs.discoveries(0.05).tolist() == (exact <= 0.05).sum(axis=0).tolist()
+    assert pairs.counts(0.01).tolist() == (flat <= 0.01).sum(axis=0).tolist()
+
+
+def test_what_is_planted_is_found():
+    null = SEED(0).normal(size=(512, 20)).astype(np.float32)
+    matrix = SEED(1).normal(size=(400, 20))
+    matrix[7] += 1.5
+    matrix[11] -= 1.5
+    matrix[200, 3] = 9
+    scores = scores_of(matrix, null=null)
+    rows = scores.significance()
+    assert set(rows.called()) >= {7, 11} and len(rows.called()) <= 4
+    assert rows.z[7] > 4 and rows.z[11] < -4
+    assert rows.effect[7] == pytest.approx(matrix[7].mean(), abs=1e-5)
+    pairs = scores.significance("pairs").top(3)
+    assert (pairs["row"][0], pairs["column"][0]) == (200, 3)
+    assert pairs["q"][0] < 0.05 and pairs["id"][0] == 2000 and pairs["target"][0] == 1003
+    groups = np.arange(400) % 10
+    weak = scores_of(SEED(1).normal(size=(400, 20)) + 0.3 * (groups == 4)[:, None], null=null)
+    found = weak.significance("groups", groups=groups)
+    assert found.called().tolist() == [4] and found.ids[4] == 4
+    assert found.effect[4] == pytest.approx(weak.mean_over_targets()[groups == 4].sum())
+    assert weak.for_groups(groups).info["level"] == "group"
+
+
+def test_p_is_counted_near_and_fitted_far():
+    null = SEED(0).normal(size=(512, 1))
+    chance = MaskNull(null)
+    ordered = np.sort(null[:, 0])
+    assert chance.judge(ordered[256:257, None])[1][0, 0] == pytest.approx(1, abs=0.01)
+    assert chance.judge(ordered[492:493, None])[1][0, 0] == pytest.approx(2 * 21 / 513)
+    grid = np.linspace(0, 30, 3000)[:, None]
+    p = chance.judge(grid)[1][:, 0]
+    assert np.all(np.diff(p) <= 0) and 0 < p[-1] < 1e-10
+    flat = MaskNull(np.zeros((100, 1))).judge(np.array([[3.0]]))
+    assert flat[0] == 0 and flat[1] == 1  # a target that no mask moves says nothing
+
+
+def test_without_masks_the_way_out_is_named():
+    scores = scores_of(SEED(0).normal(size=(10, 3)))
+    for of in ("rows", "pairs", "groups"):
+        with pytest.raises(WhenceError, match="nothing to compare scores of one run with.*whence.ensemble"):
+            scores.significance(of)
+    with_null = scores_of(np.zeros((10, 3)), null=np.zeros((100, 3), np.float32))
+    with pytest.raises(WhenceError, match="no groups.*groups=run.train.groups"):
+        with_null.significance("groups")
+    with pytest.raises(WhenceError, match="nothing of that name.*got 'columns'"):
+        with_null.significance("columns")
+    with pytest.raises(WhenceError, match="not one group per row in groups: got 3, expected 10"):
+        with_null.significance("groups", groups=[1, 2, 3])
+    with pytest.raises(WhenceError, match="too few null masks"):
+        scores_of(np.zeros((10, 3)), null=np.zeros((99, 3), np.float32)).significance()
+
+
+def test_rows_need_no_matrix(tmp_path):
+    null = SEED(0).normal(size=(200, 4)).astype(np.float32)
+    matrix = SEED(1).normal(size=(50, 4))
+    kept = scores_of(matrix, tmp_path / "a", block_rows=10, null=null).significance()
+    lean = scores_of(matrix, tmp_path / "b", block_rows=10, null=null, keep_matrix=False).significance()
+    assert np.array_equal(kept.p, lean.p)
+
+
+def test_pairs_do_not_hold_the_matrix():
+    """20,000 × 100 scores: z and p of all would be 32 MB."""
+    rows, columns = Labels(np.arange(20_000), [""] * 20_000), Labels(np.arange(100), [""] * 100)
+    null = SEED(9).normal(size=(200, 100)).astype(np.float32)
+    scores = compute(lambda a, b: SEED(a).normal(size=(b - a, 100)).astype(np.float32), rows, columns, {"method": "m"},
+                     block_rows=500, null=lambda: null)  # fmt: skip
+    pairs = scores.significance("pairs")
+    tracemalloc.start()
+    pairs.top(50), pairs.counts(), pairs.discoveries()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24e6
+
+
+def test_against_runs():
+    z, p = RunNull(5).judge(np.array([2.776, 0.0, 1.0]), np.array([1.0, 0.0, 0.0]))
+    assert p[0] == pytest.approx(0.05, abs=1e-4)  # the table's t of four degrees of freedom
+    assert p[1] == 1 and p[2] < 1e-12
