@@ -29,12 +29,12 @@ def noise(k, n=300, m=8, seed=0):
 
 def test_means_and_errors_by_id(tmp_path):
     draws, generator = noise(3, 53, 5), np.random.default_rng(1)
-    draws[1] *= 100  # a run with larger losses does not outvote the others
+    draws[1] *= np.array([1, 10, 100, 1, 1000])  # a target with larger losses in one run does not outvote the others
     runs = [scores_of(d, k, order=generator.permutation(53), columns=generator.permutation(5),
                       path=tmp_path / str(k) if k else None, block_rows=7 + k) for k, d in enumerate(draws)]  # fmt: skip
     runs = [whence.load_scores(tmp_path / str(k)) if k else one for k, one in enumerate(runs)]
     together = ensemble(runs)
-    scaled = draws / np.sqrt(np.square(draws).mean(axis=(1, 2), keepdims=True))
+    scaled = draws / np.sqrt(np.square(draws).mean(axis=1, keepdims=True))
     rows, columns = together.ids // 10, together.targets - 1000
     scaled = scaled[:, rows][:, :, columns]
     np.testing.assert_allclose(np.asarray(together), scaled.mean(0), atol=1e-5)
@@ -62,7 +62,7 @@ def test_runs_that_share_nothing_are_called_as_often_as_chance_says(k):
 
 def test_what_all_runs_repeat_is_found():
     truth = np.zeros((300, 8))
-    truth[5, 2], truth[9] = 30, 3
+    truth[5, 2], truth[9] = 30, 3  # thirty times and three times the noise
     together = ensemble([scores_of(truth + draw, run) for run, draw in enumerate(noise(5))])
     assert 9 in together.significance("rows").called()
     surest = together.significance("pairs").top(1)

@@ -16,12 +16,12 @@ __all__ = ["Ensemble", "ensemble"]
 
 @dataclass(eq=False)
 class Ensemble(Scores):
-    """The mean of K runs' scores, each scaled to a mean square of 1. Blocks are made when they are asked for.
+    """The mean of K runs' scores, each target of each scaled to a mean square of 1. Blocks are made when they are asked for.
 
     Attributes:
         members: the scores of each run.
         places: for each run, where the ensemble's rows and targets are in its scores.
-        scales: float64 [K], the root mean square of each run's scores, by which they are divided.
+        scales: float64 [K, M], the root mean square of each target's scores in each run, by which they are divided.
     """
 
     members: list[Scores] = field(default_factory=list)
@@ -35,8 +35,7 @@ class Ensemble(Scores):
 
     def mean_of_runs(self) -> np.ndarray:
         """float64 [N, K]: the mean over targets of each row in each run, scaled."""
-        means = [member.mean_over_targets()[rows] for member, (rows, _) in zip(self.members, self.places, strict=True)]
-        return np.stack(means, axis=1) / self.scales
+        return np.concatenate([self._of_runs(start, stop).mean(axis=2).T for _, start, stop in self._ranges()])
 
     def _of_runs(self, start: int, stop: int) -> np.ndarray:
         """Scaled scores of some rows in each run: float64 [K, rows, M]."""
@@ -83,10 +82,10 @@ class Ensemble(Scores):
 def ensemble(scores: Sequence[Scores]) -> Ensemble:
     """The mean of scores of the same rows and targets by K runs that differ in their seed.
 
-    Rows and targets meet by id, in the order of the first. Each run is divided by the root mean square of all its scores,
-    so that one with a larger loss does not outvote the others; zero stays zero and a positive score still helps. The
-    signal-to-noise ratio grows with √K. Nothing is computed or held before it is asked for, but the scales: two reads of
-    each run in all.
+    Rows and targets meet by id, in the order of the first. Each target of
+    each run is divided by the root mean square of its scores, since losses of one target can differ between runs by orders of
+    magnitude, and the largest would be all that is averaged; zero stays zero and a positive score still helps. So the
+    signal-to-noise ratio grows with √K. Nothing but the scales is held: scores are read anew whenever they are asked for.
 
     Where all runs have scores of masks never trained on, so has the ensemble: the means of theirs. Its significance goes
     by them, and else by the spread over runs.
@@ -115,7 +114,7 @@ def ensemble(scores: Sequence[Scores]) -> Ensemble:
         (_places(one.rows, first.rows, "training rows"), _places(one.columns, first.columns, "targets"))
         for one in scores
     ]
-    scales = np.array([_root_mean_square(one) for one in scores])
+    scales = np.stack([_root_mean_squares(one)[columns] for one, (_, columns) in zip(scores, places, strict=True)])
     null = None
     if all(one.null is not None for one in scores):
         # Masks of other seeds are independent of one another, so any pairing of null rows is as good as another.
@@ -124,7 +123,7 @@ def ensemble(scores: Sequence[Scores]) -> Ensemble:
                         if one.null is not None], axis=0).astype(np.float32)  # fmt: skip
     info = {
         **first.info,
-        "unit": "root mean squares of a run's scores",
+        "unit": "root mean squares of a target's scores",
         "runs": len(scores),
         "run": runs,
         "matrix": True,
@@ -147,6 +146,8 @@ def _places(theirs: Labels, wanted: Labels, what: str) -> np.ndarray:
     return found
 
 
-def _root_mean_square(scores: Scores) -> float:
-    squares = sum(float(np.square(block, dtype=np.float64).sum()) for _, block in scores.blocks())
-    return float(np.sqrt(squares / (scores.shape[0] * scores.shape[1]))) or 1.0
+def _root_mean_squares(scores: Scores) -> np.ndarray:
+    """float64 [M], 1 for a target that nothing moves."""
+    squares = sum(np.square(block, dtype=np.float64).sum(axis=0) for _, block in scores.blocks())
+    roots = np.sqrt(squares / len(scores.rows))
+    return np.where(roots > 0, roots, 1.0)

@@ -11,7 +11,8 @@ What chance is, comes from one of two places:
 p is two-sided. Against masks it is empirical as long as ten null scores lie beyond on its side, which assumes nothing about
 their shape; further out no count can tell, and p falls exponentially from there, at the mean excess of the null's most
 extreme twentieth, widened by the error of that mean: a tail at least as heavy as a normal one, so p errs upwards. (Losses
-can have heavier ones: of single pairs that mean nothing, some ten in 100,000 may then be called at q ≤ 0.05.) Sums over the members of a group are near normal: there p is Student's, widened by the error of the null's mean and standard deviation.
+can have heavier ones: of single pairs that mean nothing, some ten in 100,000 may then be called at q ≤ 0.05.) Sums over the
+members of a group are near normal: there p is Student's, widened by the error of the null's mean and standard deviation.
 Against runs p is Student's with K − 1 degrees of freedom.
 
 q is the false-discovery rate of Benjamini and Hochberg (1995): among all with q ≤ 0.05, about 5 % are there by chance.
