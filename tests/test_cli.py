@@ -456,3 +456,30 @@ def assert_matches(pattern, text):
     import re
 
     assert re.search(pattern, text), text
+
+
+def test_plan_says_what_can_be_told_apart(whence, tmp_path):
+    data = write_table(tmp_path / "reviews.csv")
+    options = ("--text", "text", "--label", "label", "--model", "mlp:32")
+    code, out, err = whence("plan", data, *options)
+    assert (code, err) == (0, "")
+    assert "90 training instances; 32 masked units" in out and "method auto: kernel" in out
+    assert "Published scores of 90 instances on 32 masked units" in out and "To reach 0.50 by published scores" in out
+    grouped = json.loads(whence("plan", data, *options, "--group", "source", "--runs", 8, "--json")[1])
+    assert (grouped["groups"], grouped["method"], grouped["resolution"]["runs"]) == (6, "turnover", 8)
+    assert 0 < grouped["resolution"]["low"] < grouped["resolution"]["agreement"] < grouped["resolution"]["high"] < 1
+    code, out, err = whence("plan", data, *options, "--runs", 0)
+    assert code == 2 and err.startswith("whence: a number that makes no run in --runs: got 0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reviews.csv"]  # nothing is trained or written
+
+
+def test_published_scores_of_instances_come_with_what_can_be_told_apart(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    whence("fit", data, "--text", "text", "--label", "label", "--out", run, *QUICK)
+    line = "Published scores of 90 instances on 32 masked units"
+    lean = whence("influence", run, "--targets", "test", "--method", "turnover", "--no-matrix", "--name", "lean")[1]
+    assert line in lean
+    full = whence("influence", run, "--targets", "test", "--method", "turnover")[1]
+    said = "Mostly noise" in full or "Not distinguishable" in full
+    assert said != (line in full)
+    assert line not in whence("influence", run, "--targets", "test", "--method", "kernel")[1]

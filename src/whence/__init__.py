@@ -15,6 +15,7 @@ from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.models import prepare
 from whence.reporting import report
+from whence.resolution import resolution
 from whence.run import Run, open_run
 from whence.scores import Scores, load_scores
 from whence.subnetworks import memorization, out_of_sample, subnetwork_average
@@ -51,6 +52,7 @@ __all__ = [
     "prepare",
     "random",
     "report",
+    "resolution",
     "subnetwork_average",
 ]
 

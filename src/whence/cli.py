@@ -36,6 +36,65 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 run_argument = click.argument("run", metavar="RUN")
 
 
+_DATA_OPTIONS = [
+    click.option("--label", help="Column to predict (not needed for npz and built-in sets)."),
+    click.option("--text", help="Column of text."),
+    click.option("--features", help="Columns of numbers, separated by commas, globs allowed."),
+    click.option("--id", "id", help="Column of ids; by default a column named id, else row numbers."),
+    click.option("--group", help="Column of sources; all members of a group share one mask."),
+    click.option(
+        "--split-by",
+        default="auto",
+        show_default=True,
+        help="What drawn splits keep together: group, instance (nothing), or auto (groups, if none holds more than "
+        "2 % of the rows).",
+    ),
+    click.option("--split", help='Column of train, dev, test; "none" to divide the rows anew.'),
+    click.option("--task", default="auto", show_default=True, help="auto, classification or regression."),
+    click.option("--limit", type=int, help="Use at most this many instances of each split."),
+    click.option("--drop-missing", is_flag=True, help="Leave out rows whose label, text or any feature is missing."),
+    click.option("--split-seed", default=0, show_default=True, help="Of the division into splits and of --limit."),
+]
+_MODEL_OPTIONS = [
+    click.option(
+        "--model",
+        default="auto",
+        show_default=True,
+        help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.",
+    ),
+    click.option(
+        "--masked",
+        default="last",
+        show_default=True,
+        help="Hidden layers with turn-over dropout: last, all, or a glob of module names.",
+    ),
+    click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps."),
+    click.option(
+        "--scheme",
+        default="independent",
+        show_default=True,
+        help="independent, or balanced (exactly half of the units).",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Of masks, weights and the order of instances."),
+]
+
+
+def data_options(command: Any) -> Any:
+    """How to read DATA: what ``Source`` takes."""
+    return _with(_DATA_OPTIONS, command)
+
+
+def model_options(command: Any) -> Any:
+    """Which model, and where its masks are."""
+    return _with(_MODEL_OPTIONS, command)
+
+
+def _with(options: list[Any], command: Any) -> Any:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def training_options(command: Any) -> Any:
     """The fields of ``TrainingOptions`` as options, except the seed, which has further uses."""
     for option in reversed(fields(TrainingOptions)):
@@ -55,37 +114,31 @@ def training_options(command: Any) -> Any:
 
 @commands.command(epilog=_DATA)
 @click.argument("data", metavar="DATA")
+@data_options
+@model_options
+@click.option("--runs", default=1, show_default=True, help="Runs of other seeds whose scores will be averaged.")
+@as_json
+def plan(data: str, model: str, masked: str, keep: float, scheme: Any, seed: int, split_seed: int, runs: int,
+         as_json: bool, **given: Any) -> None:  # fmt: skip
+    """Say, before training, what published scores of these data and this model can tell apart."""
+    from whence.data.loading import Source
+    from whence.models import prepare
+    from whence.planning import plan as foresee
+    from whence.run import Run
+
+    with _typed(seed="--split-seed"):
+        source = Source(data, seed=split_seed, **given)
+    module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)
+    found = foresee(Run(module, dataset), runs)
+    lines = [found.lines()[0], *(f"note: {note}" for note in dataset.notes), *found.lines()[1:]]
+    _print(as_json, {**found.to_json(), "notes": list(dataset.notes)}, lines)
+
+
+@commands.command(epilog=_DATA)
+@click.argument("data", metavar="DATA")
 @click.option("--out", required=True, help="The run directory to make, resume or reopen.")
-@click.option("--label", help="Column to predict (not needed for npz and built-in sets).")
-@click.option("--text", help="Column of text.")
-@click.option("--features", help="Columns of numbers, separated by commas, globs allowed.")
-@click.option("--id", "id", help="Column of ids; by default a column named id, else row numbers.")
-@click.option("--group", help="Column of sources; all members of a group share one mask.")
-@click.option("--split-by", default="auto", show_default=True,
-              help="What drawn splits keep together: group, instance (nothing), or auto (groups, if none holds more than "
-                   "2 % of the rows).")  # fmt: skip
-@click.option("--split", help='Column of train, dev, test; "none" to divide the rows anew.')
-@click.option("--task", default="auto", show_default=True, help="auto, classification or regression.")
-@click.option("--limit", type=int, help="Use at most this many instances of each split.")
-@click.option("--drop-missing", is_flag=True, help="Leave out rows whose label, text or any feature is missing.")
-@click.option("--split-seed", default=0, show_default=True, help="Of the division into splits and of --limit.")
-@click.option(
-    "--model",
-    default="auto",
-    show_default=True,
-    help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.",
-)
-@click.option(
-    "--masked",
-    default="last",
-    show_default=True,
-    help="Hidden layers with turn-over dropout: last, all, or a glob of module names.",
-)
-@click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps.")
-@click.option(
-    "--scheme", default="independent", show_default=True, help="independent, or balanced (exactly half of the units)."
-)
-@click.option("--seed", default=0, show_default=True, help="Of masks, weights and the order of instances.")
+@data_options
+@model_options
 @training_options
 @as_json
 def fit(
@@ -160,6 +213,7 @@ def influence(
 ) -> None:
     """Score every training instance on every target: positive helps, negative hurts."""
     from whence.estimators import influence as score
+    from whence.resolution import resolution
     from whence.run import open_run
 
     if top < 1:
@@ -191,6 +245,9 @@ def influence(
     if scores.shape[1] > 3:
         lines.append(f"… and {scores.shape[1] - 3:,} more targets in the table")
     lines.append(floor.verdict() if floor else _unfloored(scores))
+    if scores.null is not None and not (floor and floor.is_mostly_noise) and scores.info["level"] == "instance":
+        foretold = resolution(opened)
+        lines += [] if foretold.is_enough else [foretold.sentence()]
     lines += [f"scores: {scores.path}", f"table:  {table}"]
     _print(as_json, record, lines)
 
