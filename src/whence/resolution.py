@@ -6,12 +6,12 @@ mean of K runs' scores, the signal is s times the noise, and two such means agre
     s = c · K · D / N^γ
 
 γ and c were fitted to trained models (``benchmarks/resolution.py``: 10 to 3,000 groups dealt at random, 128 to 2,048 units in
-the last hidden layer, keep ½), on digits and on Fashion-MNIST. γ is common to both. c is not: it was .0025 and .0117 there,
-whatever the number of rows, and nothing that is known before training tells which. A prediction is therefore a range, with the
-geometric mean between. Of 33 models left out of the fit in turn, the agreement was foretold within .16, .054 root mean square,
-where c was that of the data; the middle of the range errs by .11 root mean square and up to .29. Groups that differ from one
-another, as sources and authors do, can be told apart more easily than those dealt at random. Averages over K runs gain what K
-says only if each target is scaled first (``whence.ensemble``).
+the last hidden layer, keep ½), on digits and on Fashion-MNIST. γ is common to both. c is not: it was .0025 and .0117 there, and
+nothing that is known before training tells which (half the rows changed s by a factor of 1.1 in one place and 1.6 in another). A
+prediction is therefore a range, with the geometric mean between. Of 33 settings left out of the fit in turn, the agreement was
+foretold within .16, .054 root mean square, where c was that of the data; the middle of the range errs by .11 root mean square
+and up to .29. Groups that differ from one another, as sources and authors do, should be told apart more easily than those dealt
+at random; that was not measured. Averages over K runs gain what K says only if each target is scaled (``whence.ensemble``).
 
 The noise floor of one run cannot replace a second run: training balances masks against each other, so that scores of few
 groups vary no more than those of masks never trained on while two runs agree at .4.
@@ -127,9 +127,7 @@ class Resolution:
             ways.append(f"{_about(needed['runs']):,} runs")
         text = f"To reach {_rounded(agreement)} by published scores: {', or '.join(ways)}."
         if self.level == "instance":
-            text += (
-                f" Or method kernel, whose scores of 1,446 single digits agree at {_rounded(_KERNEL)} between two runs."
-            )
+            text += f" Or method kernel, for models that end in a linear layer: on 1,446 digits its runs agree at {_rounded(_KERNEL)}."
         return text
 
     def to_json(self) -> dict[str, Any]:
