@@ -66,14 +66,14 @@ def test_it_speaks_plainly():
     found = resolution(1446, 512)
     assert "1,446 instances on 512 masked units" in found.sentence()
     assert found.sentence().endswith("single scores are noise.")
-    assert "groups of at least" in found.advice() and "method kernel" in found.advice()
+    assert "groups of at least" in found.advice() and "Or another method: kronecker (0.69)" in found.advice()
     few = resolution(10, 2048, groups=10)
     assert few.is_enough and "can be read" in few.sentence()
     assert few.advice() == "An agreement of 0.50 is reached as it is."
     averaged = resolution(5000, 512, runs=20)
     assert "averaged over 20 runs: as many other runs" in averaged.sentence()
     assert "outside of what was measured" in averaged.sentence()
-    assert "kernel" not in resolution(5000, 512, groups=200, rows=5000).advice()
+    assert "another method" not in resolution(5000, 512, groups=200, rows=5000).advice()
 
 
 def test_where_the_numbers_come_from():

@@ -39,7 +39,10 @@ ERROR = 0.16  # the largest, of agreements that the fit had not seen, beyond the
 _EXPONENT = 0.694
 _LOW, _HIGH = 0.0025, 0.0117  # c on digits, on Fashion-MNIST
 _MEASURED_IDS, _MEASURED_UNITS = (10, 3000), (128, 2048)
-_KERNEL = 0.35  # agreement of kernel scores of single instances on digits, where published ones agree at .006
+_OTHERS = {
+    "kronecker": 0.69,
+    "kernel": 0.35,
+}  # agreement of two runs on single digits, where published scores agree at .006
 _MOST_RUNS = 1000  # beyond which more runs are no advice
 
 
@@ -127,7 +130,8 @@ class Resolution:
             ways.append(f"{_about(needed['runs']):,} runs")
         text = f"To reach {_rounded(agreement)} by published scores: {', or '.join(ways)}."
         if self.level == "instance":
-            text += f" Or method kernel, for models that end in a linear layer: on 1,446 digits its runs agree at {_rounded(_KERNEL)}."
+            others = " or ".join(f"{method} ({_rounded(reached)})" for method, reached in _OTHERS.items())
+            text += f" Or another method: {others} between two runs on 1,446 digits."
         return text
 
     def to_json(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ What chance is, comes from one of two places:
 
     masks   scores of masks never trained on: draws of what a score is when training left no trace of its mask. Published
             scores (turnover, first_order) have them.
-    runs    the spread of the same score over K runs of other seeds (``whence.ensemble``): what a score of kernel or of any
-            other method without masks is measured by. A score that all runs repeat is no accident of the seed, which is not
+    runs    the spread of the same score over K runs of other seeds (``whence.ensemble``): what a score of kronecker, kernel
+            or any other method without masks is measured by. A score that all runs repeat is no accident of the seed, which is not
             to say that it is right.
 
 p is two-sided. Against masks it is empirical as long as ten null scores lie beyond on its side, which assumes nothing about
