@@ -260,3 +260,19 @@ def test_many_independent_targets_raise_no_false_alarm():
         scores_of(real, null=null[:8].astype(np.float32)).noise_floor()
     with pytest.raises(WhenceError, match="too few null masks"):
         whence.influence(trained(epochs=1), "test", null_masks=8)
+
+
+def test_scores_of_a_run_with_groups_know_them(tmp_path):
+    run = trained(groups=5, out=tmp_path / "run")
+    scores = whence.influence(run, "dev", method="kronecker", name="k")
+    groups = scores.for_groups()
+    assert groups.shape == (5, 40)
+    member = run.train.groups == groups.ids[2]
+    np.testing.assert_allclose(np.asarray(groups)[2], np.asarray(scores)[member].sum(0), rtol=1e-5, atol=1e-7)
+    again = whence.load_scores(tmp_path / "run" / "scores" / "k").for_groups()
+    np.testing.assert_array_equal(again, groups)
+    assert again.rows.names == groups.rows.names
+    masks = whence.influence(run, "dev", method="turnover")
+    assert masks.for_groups() is masks
+    with pytest.raises(whence.WhenceError, match="no groups in for_groups"):
+        whence.influence(trained(epochs=1), "dev", method="kernel").for_groups()

@@ -3,7 +3,7 @@
 On disk, readable without this library:
 
     scores.json              method, quantity, unit, shape, fingerprints, rows per block
-    rows.parquet             id, name of each row;   targets.parquet   id, name of each column
+    rows.parquet             id, name (group, group_name) of each row;   targets.parquet   id, name of each column
     block-00012.npy          float32 [rows, M]; absent when only summaries are kept
     block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
     null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
@@ -59,10 +59,12 @@ class Top:
 
 @dataclass(frozen=True)
 class Labels:
-    """Ids along one axis, and how the user writes them."""
+    """Ids along one axis, how the user writes them, and the group of each (int64, and its name) where there are groups."""
 
     ids: np.ndarray
     names: list[str]
+    groups: np.ndarray | None = None
+    group_names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -178,16 +180,18 @@ class Scores:
         rows, values = _merge(parts, k, sign)
         return Top(rows, values, self.ids[rows])
 
-    def for_groups(self, groups: Any, names: dict[int, str] | None = None) -> Scores:
+    def for_groups(self, groups: Any = None, names: dict[int, str] | None = None) -> Scores:
         """Scores of groups of rows: sums over their members, which is what the removal of all of them does to first order.
 
         Args:
-            groups: [N], the group of each row (integers or strings).
+            groups: [N], the group of each row (integers or strings); by default those of the run.
             names: group id → how the user writes it.
 
         Returns:
-            Scores [G, M] in memory, groups in order of first appearance.
+            Scores [G, M] in memory, groups in order of first appearance; the scores themselves where rows are groups already.
         """
+        if groups is None and self.info.get("level") == "group":
+            return self
         labels, member = self._grouped(groups, names, "for_groups")
         sums = np.zeros((len(labels), self.shape[1]), np.float64)
         for start, block in self.blocks():
@@ -197,6 +201,12 @@ class Scores:
 
     def _grouped(self, groups: Any, names: dict[int, str] | None, where: str) -> tuple[Labels, np.ndarray]:
         """The groups in order of first appearance, and int64 [N]: which one each row is a member of."""
+        if groups is None and self.rows.groups is not None:
+            groups = self.rows.groups
+            names = dict(zip(groups.tolist(), self.rows.group_names or [], strict=False)) if names is None else names
+        if groups is None:
+            raise WhenceError("no groups", where=where, expected="the group of each row",
+                              mend="Pass groups=array, one per row, or train with groups.")  # fmt: skip
         given = np.asarray(groups)
         if given.shape != (len(self.rows),):
             got = len(given) if given.ndim == 1 else f"shape {given.shape}"
@@ -254,7 +264,7 @@ class Scores:
                 "nothing of that name to judge", where="of", got=repr(of), expected="rows, groups or pairs"
             )
         labels = self.rows
-        if of == "groups" and groups is not None:
+        if of == "groups" and (groups is not None or self.rows.groups is not None):
             labels, member = self._grouped(groups, names, "groups")
             effect, z, p, basis = self._judged_sums(member, len(labels))
         elif of == "groups" and self.info.get("level") != "group":
@@ -420,7 +430,10 @@ def compute(
         if directory.has("scores.json") and directory.read_json("scores.json") != info:
             raise WhenceError("scores of another run, data or setting", where=str(path),
                               mend="Give another name, or delete the directory to score again.")  # fmt: skip
-        directory.write_table("rows.parquet", pa.table({"id": rows.ids, "name": rows.names}))
+        table = {"id": rows.ids, "name": rows.names}
+        if rows.groups is not None:
+            table |= {"group": rows.groups, "group_name": rows.group_names}
+        directory.write_table("rows.parquet", pa.table(table))
         directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
         directory.write_json("scores.json", info)
     for number, start, stop in scores._ranges():
@@ -459,7 +472,7 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     if info.get("format") != FORMAT:
         raise WhenceError("scores of another format", where=str(path), got=info.get("format"), expected=FORMAT)
     axes = [directory.read_table(name) for name in ("rows.parquet", "targets.parquet")]
-    rows, columns = (Labels(axis["id"].to_numpy(), axis["name"].to_pylist()) for axis in axes)
+    rows, columns = (_labels(axis) for axis in axes)
     if (
         info.get("shape") != [len(rows), len(columns)]
         or not isinstance(info.get("block_rows"), int)
@@ -473,6 +486,12 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
         raise WhenceError("unfinished scores", where=str(path), got=f"{len(missing)} blocks missing",
                           mend="Give the same `whence influence` again to finish them.")  # fmt: skip
     return scores
+
+
+def _labels(axis: pa.Table) -> Labels:
+    has = "group" in axis.column_names
+    groups, names = (axis["group"].to_numpy(), axis["group_name"].to_pylist()) if has else (None, None)
+    return Labels(axis["id"].to_numpy(), axis["name"].to_pylist(), groups, names)
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -52,7 +52,11 @@ def mask_rows(data: Dataset) -> MaskRows:
 
 def instance_rows(data: Dataset) -> Labels:
     """One row per instance."""
-    return Labels(data.ids, [data.name_of(row) for row in range(len(data))])
+    names = [data.name_of(row) for row in range(len(data))]
+    if data.groups is None:
+        return Labels(data.ids, names)
+    given = data.groups if data.group_names is None else data.group_names
+    return Labels(data.ids, names, data.groups, [str(name) for name in given])
 
 
 @contextmanager
