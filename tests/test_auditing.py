@@ -73,9 +73,11 @@ def test_without_dev_and_with_groups():
     audit = whence.audit(alone)
     assert audit.method is None
     assert np.isnan(audit.column("influence_on_dev")).all()
-    grouped = whence.audit(trained(groups=5, epochs=2))
-    influence = grouped.column("influence_on_dev")
-    assert grouped.method == "turnover"
+    grouped = trained(groups=5, epochs=2)
+    audit = whence.audit(grouped)
+    assert audit.method == "kronecker"
+    assert len(np.unique(audit.column("influence_on_dev"))) == len(grouped.train)
+    influence = whence.audit(grouped, method="turnover").column("influence_on_dev")
     assert len(np.unique(influence)) == 5
     assert influence[0] == influence[5]
 

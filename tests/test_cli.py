@@ -122,7 +122,7 @@ def test_groups(whence, tmp_path):
     )
     code, out, _ = whence("influence", run, "--targets", "dev")
     assert code == 0
-    assert "6 training groups × 30 targets by turnover" in out
+    assert "6 training groups × 30 targets by kronecker" in out
     assert "s1 " in out or "s2 " in out
     assert whence("audit", run)[0] == 0
     assert whence("report", run)[0] == 0
@@ -466,7 +466,7 @@ def test_plan_says_what_can_be_told_apart(whence, tmp_path):
     assert "90 training instances; 32 masked units" in out and "method auto: kronecker" in out
     assert "Published scores of 90 instances on 32 masked units" in out and "To reach 0.50 by published scores" in out
     grouped = json.loads(whence("plan", data, *options, "--group", "source", "--runs", 8, "--json")[1])
-    assert (grouped["groups"], grouped["method"], grouped["resolution"]["runs"]) == (6, "turnover", 8)
+    assert (grouped["groups"], grouped["method"], grouped["resolution"]["runs"]) == (6, "kronecker", 8)
     assert 0 < grouped["resolution"]["low"] < grouped["resolution"]["agreement"] < grouped["resolution"]["high"] < 1
     code, out, err = whence("plan", data, *options, "--runs", 0)
     assert code == 2 and err.startswith("whence: a number that makes no run in --runs: got 0")

@@ -203,13 +203,27 @@ def fit(
     show_default=True,
     help="Helpful and harmful instances to list for each target, in the table; a few are printed.",
 )
+@click.option(
+    "--level",
+    default="auto",
+    show_default=True,
+    help="What is scored: instance, group, or auto (groups where the run has them).",
+)
 @click.option("--name", help="Of the scores inside the run; by default method, targets and quantity.")
 @click.option(
     "--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means."
 )
 @as_json
 def influence(
-    run: str, targets: str | None, method: str, quantity: str, top: int, name: str | None, matrix: bool, as_json: bool
+    run: str,
+    targets: str | None,
+    method: str,
+    quantity: str,
+    top: int,
+    level: str,
+    name: str | None,
+    matrix: bool,
+    as_json: bool,
 ) -> None:
     """Score every training instance on every target: positive helps, negative hurts."""
     from whence.estimators import influence as score
@@ -226,7 +240,7 @@ def influence(
     if targets != "errors" and targets not in opened.splits and Path(targets).suffix:
         aims = opened.more_targets(targets)
     with _interruptible(lambda: "finished blocks of scores are kept"):
-        scores = score(opened, aims, method=method, quantity=quantity, name=name, keep_matrix=matrix,
+        scores = score(opened, aims, method=method, level=level, quantity=quantity, name=name, keep_matrix=matrix,
                        target_set=Path(targets).name.partition(".")[0], progress=_terminal())  # fmt: skip
     assert scores.path is not None
     table = scores.to_parquet(scores.path / "top.parquet", k=top)

@@ -369,7 +369,8 @@ def test_auto():
     run = trained(epochs=1)
     assert choose(run, run.loss) == "kronecker"
     assert choose(run, quantity_named("accuracy", run.task)) == "turnover"
-    assert choose(trained(epochs=1, groups=5), run.loss) == "turnover"
+    grouped = influence(trained(epochs=1, groups=5), "dev")
+    assert (grouped.info["method"], grouped.info["level"], len(grouped.ids)) == ("kronecker", "group", 5)
     assert influence(run, "errors").info["method"] == "kronecker"
     wrong = influence(run, "errors").targets
     with torch.no_grad():

@@ -252,3 +252,23 @@ def test_copies_help_and_wrong_copies_hurt_most():
     scores = np.asarray(whence.influence(run, method="kronecker"))[:, 0]
     assert scores.argmin() == 4
     assert (scores > scores[3]).mean() < 0.2
+
+
+def test_groups_are_sums_over_members_and_can_be_rows():
+    run = trained(groups=7)
+    instances = whence.influence(run, "dev", method="kronecker")
+    groups = whence.influence(run, "dev", block_rows=3)
+    assert (groups.info["level"], instances.info["level"]) == ("group", "instance")
+    wanted = instances.for_groups()
+    assert groups.rows.names == wanted.rows.names
+    np.testing.assert_allclose(groups, wanted, rtol=1e-4, atol=1e-5 * np.abs(np.asarray(wanted)).max())
+    last = whence.influence(run, "dev", method="kernel", level="group")
+    np.testing.assert_allclose(last, whence.influence(run, "dev", method="kernel").for_groups(), rtol=1e-4, atol=1e-7)
+    for arguments, message in [
+        ({"method": "turnover", "level": "instance"}, "masks that belong to groups in level"),
+        ({"level": "row"}, "unknown level"),
+    ]:
+        with pytest.raises(whence.WhenceError, match=message):
+            whence.influence(run, "dev", **arguments)
+    with pytest.raises(whence.WhenceError, match="groups of a run that has none"):
+        whence.influence(trained(epochs=1), "dev", method="kernel", level="group")

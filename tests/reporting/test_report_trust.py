@@ -49,7 +49,7 @@ def test_shown_turnover_scores_are_the_ones_tested(picture_run: Run, method: str
 
 def test_groups_are_rows(group_run: Run) -> None:
     trust = assess(group_run)
-    assert (trust.level, trust.rows, trust.method) == ("group", 6, "turnover")
+    assert (trust.level, trust.rows, trust.method) == ("group", 6, "kronecker")
     assert "groups" in verdict(trust)
 
 

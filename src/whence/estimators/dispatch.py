@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators.base import Estimator
+from whence.estimators.base import Estimator, at_level
 from whence.estimators.first_order import FirstOrder
 from whence.estimators.kernel import Kernel
 from whence.estimators.kronecker import Kronecker
@@ -41,6 +41,7 @@ def influence(
     targets: Any = "test",
     *,
     method: str = "auto",
+    level: str = "auto",
     quantity: str | Quantity | LossFunction = "loss",
     name: str | None = None,
     keep_matrix: bool = True,
@@ -58,7 +59,9 @@ def influence(
             (ids, inputs, targets).
         method: "turnover" (published, exact), "first_order", "kernel" (last layer), "kronecker" (all layers), or "auto":
             kronecker where the quantity has a gradient and the model has trained linear, convolutional or embedding-bag
-            layers; turnover otherwise and for runs with groups.
+            layers; turnover otherwise.
+        level: what rows are: "instance", "group" (for kernel and kronecker, sums over members), or "auto": groups with
+            method auto on a run that has them, else what the method scores by itself.
         quantity: "loss", "accuracy", "probability", "margin" (classification), "absolute_error" (regression), a
             ``Quantity``, or a loss (outputs [B, C], targets [B]) → [B].
         name: of the scores in the run's directory; by default method, targets and quantity.
@@ -74,10 +77,15 @@ def influence(
         directory they lie in RUN/scores/NAME, and a call that was interrupted goes on where it stopped.
 
     Raises:
-        WhenceError: an unknown method, quantity or split; stored scores of that name belong to other data or weights.
+        WhenceError: an unknown method, quantity or split; a level that the run or the method has not; stored scores of that
+            name belong to other data or weights.
     """
     wanted = quantity_named(run.loss if quantity == "loss" else quantity, run.task)
     data = target_instances(run, targets)
+    if level not in ("auto", "instance", "group"):
+        raise WhenceError("unknown level", got=repr(level), expected="auto, instance or group")
+    if method == "auto" and level == "auto" and run.train.groups is not None:
+        level = "group"
     chosen = choose(run, wanted) if method == "auto" else method
     if chosen not in METHODS:
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
@@ -92,7 +100,7 @@ def influence(
         if option not in known:
             raise WhenceError("an option this method does not have", where=f"method {chosen}", got=repr(option),
                               expected=f"one of {', '.join(known) or 'none'}")  # fmt: skip
-    estimator = METHODS[chosen](run, data, wanted, **options)
+    estimator = at_level(METHODS[chosen](run, data, wanted, **options), level)
     columns = Labels(data.ids, [data.name_of(row) for row in range(len(data))])
     info = {
         "method": chosen,
@@ -129,7 +137,8 @@ def influence(
 
 def _default_name(info: dict[str, Any], *, given: bool) -> str:
     """Method, targets and quantity; what else sets scores apart is told by a few digits of its hash."""
-    parts = [str(info["method"]), re.sub(r"[^\w.-]+", "-", str(info["target_set"]))]
+    by_group = ["groups"] if info["method"] in ("kernel", "kronecker") and info["level"] == "group" else []
+    parts = [str(info["method"]), *by_group, re.sub(r"[^\w.-]+", "-", str(info["target_set"]))]
     if info["quantity"] != "loss":
         parts.append(str(info["quantity"]))
     if info["options"] or given:
@@ -139,7 +148,7 @@ def _default_name(info: dict[str, Any], *, given: bool) -> str:
 
 def choose(run: Run, quantity: Quantity) -> str:
     """What "auto" means for a run."""
-    if run.train.groups is not None or not quantity.differentiable or not Views(run.model, run.train).layers:
+    if not quantity.differentiable or not Views(run.model, run.train).layers:
         return "turnover"
     return "kronecker"
 

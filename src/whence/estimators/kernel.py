@@ -87,8 +87,11 @@ class Kernel:
         self.whitened = torch.linalg.solve(second_moment + ridge, target_features.T.double()).float()  # (H+1, M)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        similarity = self.features[start:stop] @ self.whitened  # (R, M)
-        return (similarity * (self.residuals[start:stop] @ self.target_residuals.T)).numpy()
+        return self.of_rows(np.arange(start, stop))
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        similarity = self.features[rows] @ self.whitened  # (R, M)
+        return (similarity * (self.residuals[rows] @ self.target_residuals.T)).numpy()
 
     def null(self, count: int, seed: int) -> None:
         return None

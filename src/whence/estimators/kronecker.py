@@ -103,12 +103,15 @@ class Kronecker:
         self.residuals = _gradient(run, mixture(run.task, softened, unseen, share))  # (N, C)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        scores = torch.zeros(stop - start, self.targets)
-        for begin in range(start, stop, self.batch):
-            rows = np.arange(begin, min(begin + self.batch, stop))
-            _, views = self.views(self.run.train.batch(rows), self.probes)
+        return self.of_rows(np.arange(start, stop))
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        scores = torch.zeros(len(rows), self.targets)
+        for start in range(0, len(rows), self.batch):
+            some = rows[start : start + self.batch]
+            _, views = self.views(self.run.train.batch(some), self.probes)
             for part, view in zip(self.parts, views, strict=True):
-                scores[rows - start] += part.scores(view, self.residuals[rows])
+                scores[start : start + self.batch] += part.scores(view, self.residuals[some])
         return scores.numpy()
 
     def null(self, count: int, seed: int) -> None:

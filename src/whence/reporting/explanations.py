@@ -73,8 +73,10 @@ def explain(
         return Explanations(choice)
     wanted = choose(run, run.loss) if method == "auto" else method
     matrix = top > _SUMMARY or (wanted in MASKED and len(run.train) * len(data) <= _MATRIX)
-    name = score_name(run, data, wanted if matrix else f"{wanted}-top")
-    scores = influence(run, data, method=wanted, name=name, keep_matrix=matrix, progress=progress)
+    by_group = method == "auto" and run.train.groups is not None
+    name = score_name(run, data, "-".join([wanted, *["groups"] * by_group, *["top"] * (not matrix)]))
+    scores = influence(run, data, method=wanted, level="group" if by_group else "auto", name=name, keep_matrix=matrix,
+                       progress=progress)  # fmt: skip
     helpful, harmful = scores.top(top), scores.top(top, harmful=True)
     factor, unit = scaled_unit(
         np.concatenate([helpful.values.ravel(), harmful.values.ravel()]).tolist(), str(scores.info["unit"])
