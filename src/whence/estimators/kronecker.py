@@ -59,7 +59,7 @@ class Kronecker:
         run: the trained run.
         targets: M instances.
         quantity: differentiable in the outputs.
-        damping: λ, in units of the mean square of what a layer reads; above 0.
+        damping: λ, in units of the mean square of what a layer reads, above 0; by default 2·D/N of each layer, from 0.3 to 5.
         share: of leave-one-out ridge models in the residuals of training instances (``unseen.py``), 0 to 1.
 
     Raises:
@@ -67,9 +67,9 @@ class Kronecker:
     """
 
     def __init__(
-        self, run: Run, targets: Dataset, quantity: Quantity, *, damping: float = 0.5, share: float = 0.3
+        self, run: Run, targets: Dataset, quantity: Quantity, *, damping: float | None = None, share: float = 0.3
     ) -> None:
-        if not damping > 0 or not 0 <= share <= 1:
+        if (damping is not None and not damping > 0) or not 0 <= share <= 1:
             raise WhenceError("an option out of range", where="method kronecker", got=f"damping {damping}, share {share}",
                               expected="damping above 0, share from 0 to 1")  # fmt: skip
         self.run = run

@@ -73,7 +73,7 @@ class Part(Protocol):
         """Training instances [B, P, d] and the curvature of the loss in their outputs [B, C]."""
         ...
 
-    def solve(self, damping: float) -> None:
+    def solve(self, damping: float | None) -> None:
         """All training instances have been learned from."""
         ...
 
@@ -119,8 +119,8 @@ class Factored:
     def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
         self.curvatures.learn(kept, curvature)
 
-    def solve(self, damping: float) -> None:
-        self.factors = self.curvatures.factors(damping * self.square)
+    def solve(self, damping: float | None) -> None:
+        self.factors = self.curvatures.factors(damping, self.square)
         del self.curvatures
 
     def meet(self, view: LayerView) -> None:
@@ -161,8 +161,8 @@ class Summed:
     def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
         self.curvatures.learn(kept, curvature)
 
-    def solve(self, damping: float) -> None:
-        self.factors = self.curvatures.factors(damping * self.square)
+    def solve(self, damping: float | None) -> None:
+        self.factors = self.curvatures.factors(damping, self.square)
         del self.curvatures
 
     def meet(self, view: LayerView) -> None:
@@ -194,20 +194,28 @@ class _Curvatures:
         self.moments = torch.zeros(demand.curvatures, width, width)
         self.totals = torch.zeros(demand.curvatures)
         self.demand = demand
+        self.count = 0
 
     def learn(self, reads: torch.Tensor, curvature: torch.Tensor) -> None:
         """[B, P, d], [B, C]; instances that weigh less than a tenth of the mean are left out."""
+        self.count += len(reads)
         for number, weight in enumerate(self.demand.weights(curvature).T):
             chosen = weight >= _MINOR * weight.mean()
             rows = (reads[chosen] * weight[chosen].sqrt()[:, None, None]).flatten(0, 1)
             self.moments[number].addmm_(rows.T, rows)
             self.totals[number] += weight[chosen].sum()
 
-    def factors(self, ridge: float) -> list[torch.Tensor]:
-        """Cholesky factors of A_c + ridge·I."""
-        eye = torch.eye(self.moments.shape[1])
+    def factors(self, damping: float | None, square: float) -> list[torch.Tensor]:
+        """Cholesky factors of A_c + damping·square·I; by default, damping = 2·d/N, at least 0.3 and at most 5.
+
+        The second moment of N instances in d dimensions is off by about d/N of its mean eigenvalue (Ledoit and Wolf 2004).
+        """
+        width = self.moments.shape[1]
+        if damping is None:
+            damping = min(max(2 * width / self.count, 0.3), 5.0)
+        ridge = max(damping * square, 1e-12) * torch.eye(width)
         moments = self.moments / self.totals.clamp_min(1e-12)[:, None, None]
-        return [torch.linalg.cholesky(moment + max(ridge, 1e-12) * eye) for moment in moments]
+        return [torch.linalg.cholesky(moment + ridge) for moment in moments]
 
 
 def _components(rows: torch.Tensor, most: int) -> torch.Tensor | None:
