@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", help="names, or beginnings of names; by default all")
     parser.add_argument("--seeds", type=int, help="scored networks (default 5), or repetitions of --groups (default 3)")
     parser.add_argument("--groups", action="store_true")
+    parser.add_argument("--counts", type=int, nargs="*", default=[10, 30, 100], help="numbers of groups")
+    parser.add_argument("--truth-seeds", type=int, default=1, help="retrainings of each half of the groups")
     parser.add_argument("--timeout", type=float, default=900, help="seconds that a method may take in a setting")
     parser.add_argument("--networks", type=Path, default=Path(tempfile.gettempdir()) / "whence-peers",
                         help="a folder where trained networks are kept for the next time")  # fmt: skip
@@ -44,7 +46,8 @@ def main() -> None:
     arguments.networks.mkdir(parents=True, exist_ok=True)
     if arguments.groups:
         seeds = 3 if arguments.seeds is None else arguments.seeds
-        job = {"kind": "groups", "seeds": seeds, "networks": str(arguments.networks)}
+        job = {"kind": "groups", "seeds": seeds, "networks": str(arguments.networks), "counts": arguments.counts,
+               "truth_seeds": arguments.truth_seeds}  # fmt: skip
         keep(["groups"], in_process(job, None))
     else:
         compare(arguments)
@@ -94,7 +97,7 @@ def work(job: dict[str, Any], out: Path) -> None:
     if job["kind"] == "groups":
         from peer_groups import groups
 
-        found = groups(job["seeds"], Path(job["networks"]))
+        found = groups(job["counts"], job["seeds"], job["truth_seeds"], Path(job["networks"]))
     else:
         from peer_methods import names, networks_for, score
 
@@ -135,6 +138,9 @@ def tables(whole: dict[str, Any]) -> str:
         lines += ["\n**Groups**\n", "| groups | method | LDS per target | LDS of the mean loss | corrupted groups, AUC | seeds |",
                   "| --: | --- | --: | --: | --: | --: |"]  # fmt: skip
         for row in whole["groups"]["rows"]:
+            if "failed" in row:
+                lines.append(f"| {row['groups']} | {row['method']} | failed: {row['failed']} | | | |")
+                continue
             cells = [row["groups"], row["method"], *(spread(row[key]) for key in ("lds", "lds_of_mean", "auc")), len(row["lds"])]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     elif "groups" in whole:
