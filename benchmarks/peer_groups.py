@@ -1,9 +1,10 @@
 """Groups that share a mask each, held against retraining without half of the groups (``peers.py --groups``).
 
-3,000 Fashion-MNIST training images in G random groups of equal size. In a fifth of the groups half of the members get labels drawn at
-random from all ten classes, so that a tenth of these stay right. The network is an MLP 784-512-512-10 with turn-over dropout after the last hidden
-activation, 20 epochs, one mask per group. Truth: the same MLP without masks, trained 20 epochs on each of 40 random halves of the groups;
-its losses on 300 test images.
+3,000 Fashion-MNIST training images in G random groups of equal size. In a fifth of the groups half of the members get labels
+drawn at random from all ten classes, so that a tenth of these stay right. The network is an MLP 784-512-512-10 with turn-over
+dropout after the last hidden activation, 20 epochs, one mask per group. Truth: the same MLP without masks, trained 20 epochs
+on each of 40 random halves of the groups; its losses on 300 test images. Seeds are of the scored network; groups, corruption
+and truth stay.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer_settings as settings
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
+import peer_settings as settings
 import whence
 from whence.estimators import METHODS
 from whence.evaluation.correlations import reliability, spearman
@@ -28,34 +29,32 @@ CORRUPTED_GROUPS, RANDOM_LABELS = 0.2, 0.5
 AT_ONCE = 8  # models that are trained together
 
 
-def groups(counts: list[int], seeds: int, truth_seeds: int, folder: Path) -> dict[str, Any]:
-    """Rows of the table, and what the truth is."""
-    rows, ceilings = [], {}
-    for count in counts:
-        data, targets, corrupted = corrupt(count)
-        members = halves(count)
-        loss = np.stack([_truth(data, targets, members, seed, folder) for seed in range(truth_seeds)], axis=1)
-        if truth_seeds > 1:
-            ceilings[str(count)] = [reliability(loss.astype(np.float64)) ** 0.5,
-                                    reliability(loss.mean(axis=2, keepdims=True).astype(np.float64)) ** 0.5]  # fmt: skip
-        found: dict[str, list[tuple[float, float, float]]] = {method: [] for method in METHODS}
-        failed: dict[str, str] = {}
-        for seed in range(seeds):
-            run = _run(data, targets, seed)
-            for method in METHODS:
-                try:
-                    scores = _per_group(whence.influence(run, "test", method=method), data.groups, count)
-                    found[method].append(_judge(scores, members, loss, corrupted))
-                except Exception as error:  # the other methods go on
-                    failed[method] = f"{type(error).__name__}: {error}"[:300]
-        for method, values in found.items():
-            if method in failed:
-                rows.append({"groups": count, "method": method, "failed": failed[method]})
-                continue
-            columns = dict(zip(("lds", "lds_of_mean", "auc"), map(list, zip(*values, strict=True)), strict=True))
-            rows.append({"groups": count, "method": method, **columns})
-    return {"rows": rows, "subsets": SUBSETS, "truth_seeds": truth_seeds, "ceilings": ceilings, "corrupted_groups": CORRUPTED_GROUPS,
-            "random_labels": RANDOM_LABELS, "torch": torch.__version__, "threads": torch.get_num_threads()}  # fmt: skip
+def groups(count: int, seeds: int, truth_seeds: int, folder: Path) -> dict[str, Any]:
+    """How each method does on ``count`` groups, and what the truth is."""
+    data, targets, corrupted = corrupt(count)
+    members = halves(count)
+    loss = np.stack([_truth(data, targets, members, seed, folder) for seed in range(truth_seeds)], axis=1)
+    found: dict[str, dict[str, Any]] = {method: {"lds": [], "lds_of_mean": [], "auc": []} for method in METHODS}
+    for seed in range(seeds):
+        run = _run(data, targets, seed)
+        for method, row in found.items():
+            try:
+                scores = _per_group(whence.influence(run, "test", method=method), data.groups, count)
+                for key, value in _judge(scores, members, loss, corrupted).items():
+                    row[key].append(value)
+            except Exception as error:  # the other methods go on
+                row["failed"] = f"{type(error).__name__}: {error}"[:300]
+    truth = {
+        "subsets": SUBSETS,
+        "seeds": truth_seeds,
+        "corrupted_groups": CORRUPTED_GROUPS,
+        "random_labels": RANDOM_LABELS,
+    }
+    if truth_seeds > 1:
+        whole = loss.astype(np.float64)
+        truth["ceiling"] = reliability(whole) ** 0.5
+        truth["ceiling_of_mean"] = reliability(whole.mean(axis=2, keepdims=True)) ** 0.5
+    return {"methods": found, "truth": truth, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def corrupt(count: int) -> tuple[whence.Dataset, whence.Dataset, np.ndarray]:
@@ -102,7 +101,7 @@ def train_many(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor, seed: int, 
                   else value.detach().expand(models, 1, -1).clone() for value in first]  # fmt: skip
     for value in parameters:
         value.requires_grad_()
-    optimizer = torch.optim.SGD(parameters, lr=settings.RATE, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(parameters, lr=settings.RATE, momentum=0.9, weight_decay=1e-4, fused=True)
     steps = settings.EPOCHS * -(-size // settings.BATCH)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +134,9 @@ def _truth(data: whence.Dataset, targets: whence.Dataset, members: np.ndarray, s
     parts = []
     for chosen in rows.split(AT_ONCE):
         given = train_many(x, y, chosen, seed, test_x)
-        parts.append(cross_entropy(given.flatten(0, 1), test_y.repeat(len(chosen)), reduction="none").view(given.shape[:2]))
+        parts.append(
+            cross_entropy(given.flatten(0, 1), test_y.repeat(len(chosen)), reduction="none").view(given.shape[:2])
+        )
     loss = torch.cat(parts).numpy()
     np.save(path, loss)
     return loss
@@ -158,9 +159,11 @@ def _per_group(scores: whence.Scores, owners: np.ndarray, count: int) -> np.ndar
     return whole
 
 
-def _judge(scores: np.ndarray, members: np.ndarray, loss: np.ndarray, corrupted: np.ndarray) -> tuple[float, float, float]:
+def _judge(scores: np.ndarray, members: np.ndarray, loss: np.ndarray, corrupted: np.ndarray) -> dict[str, float]:
     """LDS per target (mean), LDS of the mean loss, and how well −mean influence ranks corrupted groups (AUC)."""
     ahead, real = members @ scores, -loss.mean(axis=1).astype(np.float64)
-    per_target = np.nan_to_num(spearman(ahead, real)).mean()
-    of_mean = spearman(ahead.mean(axis=1, keepdims=True), real.mean(axis=1, keepdims=True))[0]
-    return float(per_target), float(of_mean), float(roc_auc_score(corrupted, -scores.mean(axis=1)))
+    return {
+        "lds": float(np.nan_to_num(spearman(ahead, real)).mean()),
+        "lds_of_mean": float(spearman(ahead.mean(axis=1, keepdims=True), real.mean(axis=1, keepdims=True))[0]),
+        "auc": float(roc_auc_score(corrupted, -scores.mean(axis=1))),
+    }

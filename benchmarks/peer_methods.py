@@ -1,7 +1,7 @@
 """How each method of ``peers.py`` is called. Scores are [N, M], positive where the training instance helps on the target.
 
-A method sees networks that are trained already. Those that were trained under turn-over dropout are, for other libraries, plain networks
-of the same weights: prediction uses all units.
+A method sees networks that are trained already. Those that were trained under turn-over dropout are, for other libraries,
+plain networks of the same weights: prediction uses all units.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer_settings as settings
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 from torch.utils.data import DataLoader, TensorDataset
 
+import peer_settings as settings
 import whence
 from whence.estimators import METHODS
 
@@ -32,10 +32,11 @@ Factors = list[tuple[torch.Tensor, torch.Tensor]]  # per layer: what it reads [B
 
 @dataclass(frozen=True)
 class Case:
-    """One repetition: a setting and the networks that are scored together."""
+    """One repetition: a setting, the networks that are scored together, and what is shared by the options of a method."""
 
     given: settings.Setting
     networks: list[dict[str, Any]]
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def model(self, number: int = 0) -> nn.Sequential:
         """A plain network."""
@@ -70,6 +71,7 @@ class Method:
         most: repetitions at most.
         options: the default, then others of which the best on the truth is reported too.
         needs: modules that are imported before memory is measured.
+        targets: how many are scored; None for all.
     """
 
     call: Callable[[Case, Any], np.ndarray]
@@ -78,24 +80,28 @@ class Method:
     most: int = 1000
     options: tuple[Any, ...] = (None,)
     needs: tuple[str, ...] = ()
+    targets: int | None = None
 
 
 def score(setting: str, name: str, seeds: int, folder: Path) -> list[dict[str, Any]]:
     """Rows of the table: one for the default, one for the option that does best on the truth."""
     given, method = settings.setting(setting), methods()[name]
+    some = slice(method.targets)
+    given = replace(given, test_x=given.test_x[some], test_y=given.test_y[some], loss=given.loss[..., some])
     for module in method.needs:
         importlib.import_module(module)
     repeats = [_seeds(method, repeat) for repeat in range(min(seeds, method.most))]
     cases = [Case(given, [_load(setting, method.kind, seed, folder) for seed in chosen]) for chosen in repeats]
     baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    wanted, grid = [method.options[0]], {}
+    wanted, grid, first = [method.options[0]], {}, None
     if len(method.options) > 1:
-        first = Case(given, cases[0].networks[:1])
+        first = cases[0] if method.models == 1 else Case(given, cases[0].networks[:1])
         grid = {option: _attempt(method, first, option) for option in method.options}
         wanted.append(max(grid, key=lambda option: grid[option][0]))
     rows = []
     for number, option in enumerate(wanted):
-        measured = [_attempt(method, case, option) for case in cases]
+        known = {id(first): grid[option]} if grid else {}
+        measured = [known.get(id(case)) or _attempt(method, case, option) for case in cases]
         if failure := next((why for value, _, why in measured if why), ""):
             rows.append({"name": name, "failed": failure})
             continue
@@ -106,32 +112,39 @@ def score(setting: str, name: str, seeds: int, folder: Path) -> list[dict[str, A
             row["name"] += f", {option}, best on truth" if number else f", {option} (default)"
             row["grid_on_first_network"] = {str(tried): round(found[0], 4) for tried, found in grid.items()}
         rows.append(row)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - baseline) / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - baseline) / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
     versions = _versions(method.needs)
-    return [{**row, "peak_mib": peak, "torch": torch.__version__, "threads": torch.get_num_threads(), **versions} for row in rows]
+    return [
+        {**row, "peak_mib": peak, "torch": torch.__version__, "threads": torch.get_num_threads(), **versions}
+        for row in rows
+    ]
 
 
 def _attempt(method: Method, case: Case, option: Any) -> tuple[float, float, str]:
-    """LDS (−1 when it fails), seconds, and why it failed."""
+    """LDS (−1 when it fails), seconds of one thread, and why it failed."""
     torch.manual_seed(0)
-    began = time.perf_counter()
+    before = case.shared.get("seconds", 0.0)
+    began = time.process_time()
     try:
         scores = method.call(case, option)
-        spent = time.perf_counter() - began
+        spent = time.process_time() - began + before
         return settings.lds(np.asarray(scores), case.given), spent, ""
     except Exception as error:  # a peer may fail in any way; the others go on
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return -1.0, time.perf_counter() - began, f"{type(error).__name__}: {error}"[:300]
+        return -1.0, time.process_time() - began, f"{type(error).__name__}: {error}"[:300]
 
 
-def networks_for(setting: str, name: str, seeds: int, folder: Path) -> None:
-    """Train the networks that a method is going to score, where they are not there."""
-    method = methods()[name]
-    for repeat in range(min(seeds, method.most)):
-        for seed in _seeds(method, repeat):
-            path = _path(setting, method.kind, seed, folder)
-            if not path.exists():
-                settings.make_network(settings.setting(setting), method.kind, seed, path)
+def networks_for(setting: str, chosen: list[str], seeds: int, folder: Path) -> None:
+    """Train the networks that methods are going to score, where they are not there."""
+    given, known = settings.setting(setting), methods()
+    for method in (known[name] for name in chosen):
+        for repeat in range(min(seeds, method.most)):
+            for seed in _seeds(method, repeat):
+                path = _path(setting, method.kind, seed, folder)
+                if not path.exists():
+                    settings.make_network(given, method.kind, seed, path)
 
 
 def names() -> list[str]:
@@ -144,7 +157,7 @@ def methods() -> dict[str, Method]:
     for name in ("auto", *METHODS):
         for models in (1, 5):
             label = f"whence {name}" + (f" ×{models}" if models > 1 else "")
-            found[label] = Method(functools.partial(_whence, name), "turnover", models)
+            found[label] = Method(functools.partial(_whence, name), "turnover", models, 1000 if models == 1 else 3)
     found["input similarity"] = Method(_similarity, models=0, most=1)
     found["grad-dot"] = Method(_grad_dot)
     found["last-layer influence"] = Method(_last_layer)
@@ -154,14 +167,16 @@ def methods() -> dict[str, Method]:
     for kind, suffix in (("ordinary", ""), ("turnover", ", turn-over net")):
         found[f"TRAK unprojected{suffix}"] = Method(_trak, kind, options=ridges)
         found[f"EK-FAC (kronfluence){suffix}"] = Method(
-            _ekfac, kind, options=("1e-08", "heuristic", "1e-04", "1e-03", "1e-02"), needs=("kronfluence",)
+            _ekfac, kind, options=("1e-08", "heuristic", "1e-04", "1e-03"), needs=("kronfluence",)
         )
         found[f"TRAK unprojected ×10{suffix}"] = Method(_trak, kind, 10, 2, options=ridges)
     found["TracInCP (captum)"] = Method(_tracin, most=3, **tracin)
     dattri = {"needs": ("dattri.algorithm.influence_function", "dattri.task"), "most": 2}
     for solver in ("DataInf", "Arnoldi", "CG"):
-        found[f"IF-{solver} (dattri)"] = Method(functools.partial(_dattri, solver), options=(0.0, 0.01, 0.1), **dattri)
-    found["TRAK (traker, 1,024 dimensions)"] = Method(_traker, most=2, options=(0.0, 0.1, 1.0), needs=("trak",))
+        found[f"IF-{solver} (dattri), 30 targets"] = Method(
+            functools.partial(_dattri, solver), options=(0.0, 0.1), targets=30, **dattri
+        )
+    found["TRAK (traker, 1,024 dimensions)"] = Method(_traker, most=2, options=(0.0, 1.0), needs=("trak",))
     return found
 
 
@@ -257,16 +272,19 @@ def _ekfac(case: Case, damping: str) -> np.ndarray:
         def compute_measurement(self, batch: Any, model: nn.Module) -> torch.Tensor:
             return cross_entropy(model(batch[0]), batch[1], reduction="sum")
 
-    task = Classify()
-    with tempfile.TemporaryDirectory() as folder:
-        analyzer = Analyzer("peers", prepare_model(case.model(), task), task, cpu=True, output_dir=folder,
+    task, began = Classify(), time.process_time()
+    if not case.shared:
+        folder = tempfile.TemporaryDirectory()
+        analyzer = Analyzer("peers", prepare_model(case.model(), task), task, cpu=True, output_dir=folder.name,
                             disable_tqdm=True, disable_model_save=True)  # fmt: skip
         analyzer.fit_all_factors("ekfac", case.train_set(), per_device_batch_size=500,
                                  factor_args=FactorArguments(strategy="ekfac"))  # fmt: skip
-        wanted = ScoreArguments(damping_factor=None if damping == "heuristic" else float(damping))
-        analyzer.compute_pairwise_scores("test", "ekfac", case.test_set(), case.train_set(), score_args=wanted,
-                                         per_device_query_batch_size=500, per_device_train_batch_size=500)  # fmt: skip
-        return analyzer.load_pairwise_scores("test")["all_modules"].T.float().numpy()
+        case.shared.update(analyzer=analyzer, folder=folder, seconds=time.process_time() - began)
+    analyzer = case.shared["analyzer"]
+    wanted = ScoreArguments(damping_factor=None if damping == "heuristic" else float(damping))
+    analyzer.compute_pairwise_scores(damping, "ekfac", case.test_set(), case.train_set(), score_args=wanted,
+                                     per_device_query_batch_size=500, per_device_train_batch_size=500)  # fmt: skip
+    return analyzer.load_pairwise_scores(damping)["all_modules"].T.float().numpy()
 
 
 def _tracin_fast(case: Case, option: None) -> np.ndarray:
@@ -345,7 +363,11 @@ def _versions(modules: tuple[str, ...]) -> dict[str, Any]:
 
     package = {"trak": "traker"}
     roots = {module.split(".")[0] for module in modules}
-    return {"library": {package.get(root, root): version(package.get(root, root)) for root in sorted(roots)}} if roots else {}
+    return (
+        {"library": {package.get(root, root): version(package.get(root, root)) for root in sorted(roots)}}
+        if roots
+        else {}
+    )
 
 
 def _seeds(method: Method, repeat: int) -> list[int]:

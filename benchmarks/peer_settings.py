@@ -3,9 +3,9 @@
     A   digits, 1,000 training and 300 test instances, MLP 64-512-512-10
     C   Fashion-MNIST, 5,000 and 500, MLP 784-128-64-10
 
-Ground truth (``groundtruth/*.npz``, beside the folder of real data sets): losses after retraining on random halves. The networks that are
-scored train 20 epochs: ReLU, weights normal with variance 2/fan-in, biases zero, SGD with momentum .9, learning rate .05 falling
-linearly to zero, weight decay 1e-4, batch 50.
+Ground truth (``groundtruth/*.npz``, beside the folder of real data sets): losses after retraining on random halves. The
+networks that are scored train 20 epochs: ReLU, weights normal with variance 2/fan-in, biases zero, SGD with momentum .9,
+learning rate .05 falling linearly to zero, weight decay 1e-4, batch 50.
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@
     python benchmarks/peers.py [--setting A|C] [--methods NAME …] [--seeds 5]    what each training instance does
     python benchmarks/peers.py --groups [--seeds 3]                              what each group does
 
-Prints a table in Markdown: the linear datamodeling score (LDS, mean ± standard deviation over seeds of the scored networks), seconds of
-scoring (not of training), and peak memory of scoring in MiB (each method runs in a process of its own). Results lie in
-benchmarks/results/peers.json; parts that are run again replace what is there of them. Settings: ``peer_settings.py``; how each method is
-called: ``peer_methods.py``; groups: ``peer_groups.py``. A ridge or damping marked "best on truth" was chosen from a grid by the ground truth's own LDS on the first
-seed, which favors the method; the defaults of this library were found on settings of this kind, these among them, and are the same for all.
+Prints a table in Markdown: the linear datamodeling score (LDS, mean ± standard deviation over seeds of the scored
+networks), processor seconds of scoring in one thread (not of training), and peak memory of scoring in MiB (each method
+runs in a process of its own). Results lie in benchmarks/results/peers.json; parts that are run again replace what is
+there of them. Settings: ``peer_settings.py``; how each method is called: ``peer_methods.py``; groups: ``peer_groups.py``.
+
+A ridge or damping marked "best on truth" was chosen from a grid by the LDS of the first network, which favors the method.
+The defaults of this library were found on settings of this kind, these among them, and are the same for all.
 """
 
 from __future__ import annotations
@@ -41,14 +43,15 @@ def main() -> None:
     parser.add_argument("--work", nargs=2, metavar=("JOB", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        job, out = json.loads(arguments.work[0]), Path(arguments.work[1])
-        return work(job, out)
+        work(json.loads(arguments.work[0]), Path(arguments.work[1]))
+        return
     arguments.networks.mkdir(parents=True, exist_ok=True)
     if arguments.groups:
         seeds = 3 if arguments.seeds is None else arguments.seeds
-        job = {"kind": "groups", "seeds": seeds, "networks": str(arguments.networks), "counts": arguments.counts,
-               "truth_seeds": arguments.truth_seeds}  # fmt: skip
-        keep(["groups"], in_process(job, None))
+        for count in arguments.counts:
+            job = {"kind": "groups", "count": count, "seeds": seeds, "truth_seeds": arguments.truth_seeds,
+                   "networks": str(arguments.networks)}  # fmt: skip
+            keep(["groups", str(count)], in_process(job, None))
     else:
         compare(arguments)
     print(tables(json.loads(RESULTS.read_text())))
@@ -63,10 +66,12 @@ def compare(arguments: argparse.Namespace) -> None:
     names = listed["names"]
     chosen = [name for name in names if not arguments.methods or name.startswith(tuple(arguments.methods))]
     for setting in [arguments.setting] if arguments.setting else ["A", "C"]:
+        job = {"setting": setting, "seeds": seeds, "networks": str(arguments.networks)}
+        made = in_process({"kind": "train", "methods": chosen, **job}, None)
+        if "failed" in made:
+            raise SystemExit(made["failed"])
         for name in chosen:
-            job = {"setting": setting, "method": name, "seeds": seeds, "networks": str(arguments.networks)}
-            made = in_process({"kind": "train", **job}, None)
-            found = made if "failed" in made else in_process({"kind": "score", **job}, arguments.timeout)
+            found = in_process({"kind": "score", "method": name, **job}, arguments.timeout)
             for row in found.pop("rows", [{"name": name, **found}]):
                 keep(["instances", setting, row.pop("name")], row)
                 print(setting, name, json.dumps(row), flush=True)
@@ -79,7 +84,9 @@ def in_process(job: dict[str, Any], timeout: float | None) -> dict[str, Any]:
         command = [sys.executable, "-W", "ignore", __file__, "--work", json.dumps(job), str(out)]
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
         try:
-            done = subprocess.run(command, timeout=timeout, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, timeout=timeout, env=environment, capture_output=True, text=True, check=False
+            )
         except subprocess.TimeoutExpired:
             return {"failed": f"not done after {timeout:g} seconds"}
         if done.returncode or not out.exists():
@@ -91,20 +98,20 @@ def in_process(job: dict[str, Any], timeout: float | None) -> dict[str, Any]:
 
 def work(job: dict[str, Any], out: Path) -> None:
     """What a process of its own does."""
-    import torch  # noqa: PLC0415
+    import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if job["kind"] == "groups":
         from peer_groups import groups
 
-        found = groups(job["counts"], job["seeds"], job["truth_seeds"], Path(job["networks"]))
+        found = groups(job["count"], job["seeds"], job["truth_seeds"], Path(job["networks"]))
     else:
         from peer_methods import names, networks_for, score
 
         if job["kind"] == "names":
             found = {"names": names()}
         elif job["kind"] == "train":
-            networks_for(job["setting"], job["method"], job["seeds"], Path(job["networks"]))
+            networks_for(job["setting"], job["methods"], job["seeds"], Path(job["networks"]))
             found = {}
         else:
             found = {"rows": score(job["setting"], job["method"], job["seeds"], Path(job["networks"]))}
@@ -128,23 +135,33 @@ def tables(whole: dict[str, Any]) -> str:
     """All results as Markdown."""
     lines = []
     for setting, rows in whole.get("instances", {}).items():
-        lines += [f"\n**Setting {setting}**\n", "| method | models | LDS | repeats | seconds | MiB |", "| --- | --: | --: | --: | --: | --: |"]
+        lines += [
+            f"\n**Setting {setting}**\n",
+            "| method | models | LDS | repeats | seconds | MiB |",
+            "| --- | --: | --: | --: | --: | --: |",
+        ]
         good = sorted((row for row in rows.items() if "lds" in row[1]), key=lambda row: -mean(row[1]["lds"]))
         for name, row in good:
-            cells = [name, row["models"], spread(row["lds"]), len(row["lds"]), f"{mean(row['seconds']):.1f}", f"{row['peak_mib']:.0f}"]
+            cells = [
+                name,
+                row["models"],
+                spread(row["lds"]),
+                len(row["lds"]),
+                f"{mean(row['seconds']):.1f}",
+                f"{row['peak_mib']:.0f}",
+            ]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines += [f"| {name} | | failed: {row['failed']} | | | |" for name, row in rows.items() if "failed" in row]
-    if "rows" in whole.get("groups", {}):
+    if "groups" in whole:
         lines += ["\n**Groups**\n", "| groups | method | LDS per target | LDS of the mean loss | corrupted groups, AUC | seeds |",
                   "| --: | --- | --: | --: | --: | --: |"]  # fmt: skip
-        for row in whole["groups"]["rows"]:
+    for count, part in sorted(whole.get("groups", {}).items(), key=lambda item: int(item[0])):
+        for name, row in part.get("methods", {"all": part}).items():
             if "failed" in row:
-                lines.append(f"| {row['groups']} | {row['method']} | failed: {row['failed']} | | | |")
+                lines.append(f"| {count} | {name} | failed: {row['failed']} | | | |")
                 continue
-            cells = [row["groups"], row["method"], *(spread(row[key]) for key in ("lds", "lds_of_mean", "auc")), len(row["lds"])]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    elif "groups" in whole:
-        lines.append(f"\nGroups failed: {whole['groups'].get('failed')}")
+            numbers = [spread(row[key]) for key in ("lds", "lds_of_mean", "auc")]
+            lines.append(f"| {count} | {name} | {' | '.join(numbers)} | {len(row['lds'])} |")
     return "\n".join(lines)
 
 
