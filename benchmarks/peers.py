@@ -32,7 +32,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "peers.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=("A", "C"), help="by default both")
-    parser.add_argument("--methods", nargs="*", help="names, or beginnings of names; by default all")
+    parser.add_argument("--methods", nargs="*", help="names, or beginnings of names that are none; by default all")
     parser.add_argument("--seeds", type=int, help="scored networks (default 5), or repetitions of --groups (default 3)")
     parser.add_argument("--groups", action="store_true")
     parser.add_argument("--counts", type=int, nargs="*", default=[10, 30, 100], help="numbers of groups")
@@ -64,7 +64,8 @@ def compare(arguments: argparse.Namespace) -> None:
     if "failed" in listed:
         raise SystemExit(listed["failed"])
     names = listed["names"]
-    chosen = [name for name in names if not arguments.methods or name.startswith(tuple(arguments.methods))]
+    asked = arguments.methods or [""]
+    chosen = [name for name in names if any(name == one if one in names else name.startswith(one) for one in asked)]
     for setting in [arguments.setting] if arguments.setting else ["A", "C"]:
         job = {"setting": setting, "seeds": seeds, "networks": str(arguments.networks)}
         made = in_process({"kind": "train", "methods": chosen, **job}, None)
