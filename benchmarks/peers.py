@@ -149,7 +149,7 @@ def tables(whole: dict[str, Any]) -> str:
                 spread(row["lds"]),
                 len(row["lds"]),
                 f"{mean(row['seconds']):.1f}",
-                f"{row['peak_mib']:.0f}",
+                f"{'' if row.get('peak_exact') else '≥ '}{row['peak_mib']:.0f}",
             ]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines += [f"| {name} | | failed: {row['failed']} | | | |" for name, row in rows.items() if "failed" in row]
