@@ -1,0 +1,169 @@
+"""Groups that share a mask each, held against retraining without half of the groups (``peers.py --groups``).
+
+3,000 Fashion-MNIST training images in G random groups of equal size. In a fifth of the groups half of the members get labels
+drawn at random from all ten classes, so that a tenth of these stay right. The network is an MLP 784-512-512-10 with turn-over
+dropout after the last hidden activation, 20 epochs, one mask per group. Truth: the same MLP without masks, trained 20 epochs
+on each of 40 random halves of the groups; its losses on 300 test images. Seeds are of the scored network; groups, corruption
+and truth stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import cross_entropy
+
+import peer_settings as settings
+import whence
+from whence.estimators import METHODS
+from whence.evaluation.correlations import reliability, spearman
+
+WIDTHS = (784, 512, 512, 10)
+TRAIN, TARGETS, SUBSETS = 3000, 300, 40
+CORRUPTED_GROUPS, RANDOM_LABELS = 0.2, 0.5
+AT_ONCE = 8  # models that are trained together
+
+
+def groups(count: int, seeds: int, truth_seeds: int, folder: Path) -> dict[str, Any]:
+    """How each method does on ``count`` groups, and what the truth is."""
+    data, targets, corrupted = corrupt(count)
+    members = halves(count)
+    loss = np.stack([_truth(data, targets, members, seed, folder) for seed in range(truth_seeds)], axis=1)
+    found: dict[str, dict[str, Any]] = {method: {"lds": [], "lds_of_mean": [], "auc": []} for method in METHODS}
+    for seed in range(seeds):
+        run = _run(data, targets, seed)
+        for method, row in found.items():
+            try:
+                scores = _per_group(whence.influence(run, "test", method=method), data.groups, count)
+                for key, value in _judge(scores, members, loss, corrupted).items():
+                    row[key].append(value)
+            except Exception as error:  # the other methods go on
+                row["failed"] = f"{type(error).__name__}: {error}"[:300]
+    truth = {
+        "subsets": SUBSETS,
+        "seeds": truth_seeds,
+        "corrupted_groups": CORRUPTED_GROUPS,
+        "random_labels": RANDOM_LABELS,
+    }
+    if truth_seeds > 1:
+        whole = loss.astype(np.float64)
+        truth["ceiling"] = reliability(whole) ** 0.5
+        truth["ceiling_of_mean"] = reliability(whole.mean(axis=2, keepdims=True)) ** 0.5
+    return {"methods": found, "truth": truth, "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def corrupt(count: int) -> tuple[whence.Dataset, whence.Dataset, np.ndarray]:
+    """Training data in ``count`` groups, targets, and which groups are corrupted: bool [G]."""
+    x, y, test_x, test_y = settings.fashion(TRAIN, TARGETS)
+    generator = np.random.default_rng(count)
+    owners = generator.permutation(np.arange(TRAIN) % count)
+    corrupted = np.zeros(count, bool)
+    corrupted[generator.choice(count, round(CORRUPTED_GROUPS * count), replace=False)] = True
+    labels = y.numpy().copy()
+    for group in np.flatnonzero(corrupted):
+        rows = np.flatnonzero(owners == group)
+        chosen = generator.choice(rows, round(RANDOM_LABELS * len(rows)), replace=False)
+        labels[chosen] = generator.integers(0, 10, len(chosen))
+    data = whence.Dataset.of((np.arange(TRAIN), x.numpy(), labels))
+    targets = (settings.FIRST_TARGET_ID + np.arange(TARGETS), test_x.numpy(), test_y.numpy())
+    return replace(data, groups=owners), whence.Dataset.of(targets, task=data.task), corrupted
+
+
+def halves(count: int) -> np.ndarray:
+    """Random halves of the groups: bool [SUBSETS, G]."""
+    generator = np.random.default_rng(1000 + count)
+    members = np.zeros((SUBSETS, count), bool)
+    for row in members:
+        row[generator.choice(count, count // 2, replace=False)] = True
+    return members
+
+
+def train_many(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor, seed: int, test_x: torch.Tensor) -> torch.Tensor:
+    """Train one network on each of S selections of rows, all from the same weights.
+
+    Args:
+        x, y: float32 [N, F] and int64 [N].
+        rows: int64 [S, n].
+        seed: of weights and order.
+        test_x: float32 [M, F].
+
+    Returns:
+        Outputs float32 [S, M, C].
+    """
+    models, size = rows.shape
+    first = settings.mlp(WIDTHS, seed=seed).parameters()
+    parameters = [value.detach().T.expand(models, *value.T.shape).clone() if value.ndim == 2
+                  else value.detach().expand(models, 1, -1).clone() for value in first]  # fmt: skip
+    for value in parameters:
+        value.requires_grad_()
+    optimizer = torch.optim.SGD(parameters, lr=settings.RATE, momentum=0.9, weight_decay=1e-4, fused=True)
+    steps = settings.EPOCHS * -(-size // settings.BATCH)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    generator = torch.Generator().manual_seed(seed)
+
+    def outputs(value: torch.Tensor) -> torch.Tensor:
+        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+            value = torch.baddbmm(bias, value, weight).relu()
+        return torch.baddbmm(parameters[-1], value, parameters[-2])
+
+    for _ in range(settings.EPOCHS):
+        for part in torch.randperm(size, generator=generator).split(settings.BATCH):
+            batch = rows[:, part]  # (S, B)
+            loss = cross_entropy(outputs(x[batch]).flatten(0, 1), y[batch].flatten(), reduction="sum") / len(part)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        return outputs(test_x.expand(models, -1, -1))
+
+
+def _truth(data: whence.Dataset, targets: whence.Dataset, members: np.ndarray, seed: int, folder: Path) -> np.ndarray:
+    """Losses float32 [K, M] after retraining on each half of the groups; kept in a file."""
+    path = folder / f"groups-{members.shape[1]}-{seed}.npy"
+    if path.exists():
+        return np.load(path)
+    x, y = data.batch(np.arange(len(data))).inputs, torch.from_numpy(data.targets)
+    test_x, test_y = targets.batch(np.arange(len(targets))).inputs, torch.from_numpy(targets.targets)
+    rows = torch.from_numpy(np.stack([np.flatnonzero(kept[data.groups]) for kept in members]))
+    parts = []
+    for chosen in rows.split(AT_ONCE):
+        given = train_many(x, y, chosen, seed, test_x)
+        parts.append(
+            cross_entropy(given.flatten(0, 1), test_y.repeat(len(chosen)), reduction="none").view(given.shape[:2])
+        )
+    loss = torch.cat(parts).numpy()
+    np.save(path, loss)
+    return loss
+
+
+def _run(data: whence.Dataset, targets: whence.Dataset, seed: int) -> whence.Run:
+    """A network trained with one mask per group."""
+    model = settings.turnover_mlp(WIDTHS, seed)
+    x, y = data.batch(np.arange(len(data))).inputs, torch.from_numpy(data.targets)
+    settings.train(model, x, y, seed, torch.from_numpy(data.groups))
+    return whence.Run(model, data, test=targets)
+
+
+def _per_group(scores: whence.Scores, owners: np.ndarray, count: int) -> np.ndarray:
+    """Scores [G, M] by number of the group; those of instances are summed."""
+    matrix = np.asarray(scores, np.float64)
+    ids = np.asarray(scores.ids, np.int64)
+    whole = np.zeros((count, matrix.shape[1]))
+    np.add.at(whole, ids if scores.info["level"] == "group" else owners[ids], matrix)
+    return whole
+
+
+def _judge(scores: np.ndarray, members: np.ndarray, loss: np.ndarray, corrupted: np.ndarray) -> dict[str, float]:
+    """LDS per target (mean), LDS of the mean loss, and how well −mean influence ranks corrupted groups (AUC)."""
+    ahead, real = members @ scores, -loss.mean(axis=1).astype(np.float64)
+    return {
+        "lds": float(np.nan_to_num(spearman(ahead, real)).mean()),
+        "lds_of_mean": float(spearman(ahead.mean(axis=1, keepdims=True), real.mean(axis=1, keepdims=True))[0]),
+        "auc": float(roc_auc_score(corrupted, -scores.mean(axis=1))),
+    }
