@@ -44,7 +44,7 @@ __all__ = ["Kronecker"]
 
 _MOST_PROBES = 16
 _BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE = 1024  # instances that principal components are taken from
+_SAMPLE = 512  # instances that principal components are taken from
 _CACHED_BYTES = 2**29  # of what layers read, kept between passes; above it, passes are repeated
 
 

@@ -13,7 +13,7 @@ __all__ = ["Demand", "Part", "part_for"]
 
 _MOST_CURVATURES = 32  # classes with a curvature of their own; the others share one
 _MINOR = 0.1  # residuals below this share of a target's largest are left out
-_READS, _MOVES = 2048, 256  # principal components that are kept of a layer with one position
+_READS, _MOVES = 2048, 128  # principal components that are kept of a layer with one position
 _SUMMED_READS, _SUMMED_MOVES = 128, 16  # and of a layer with many
 
 
