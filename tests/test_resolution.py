@@ -85,7 +85,7 @@ def test_where_the_numbers_come_from():
     with pytest.raises(WhenceError, match="in runs: got 0"):
         resolution(50, 32, runs=0)
     planned = plan(run, 3)
-    assert (planned.rows, planned.groups, planned.units, planned.method) == (120, 6, {"1": 32}, "turnover")
+    assert (planned.rows, planned.groups, planned.units, planned.method) == (120, 6, {"1": 32}, "kronecker")
     assert planned.resolution.runs == 3
 
 

@@ -51,14 +51,14 @@ def test_leave_one_out(whence, fitted):  # noqa: F811
     assert (code, err) == (0, "")
     record = json.loads(out)
     assert record["subsets"] == 7  # all groups, and without each of six
-    assert record["methods"]["turnover"].keys() == {
+    assert record["methods"]["kronecker"].keys() == {
         "spearman",
         "reliability",
         "spearman_of_means",
         "reliability_of_means",
     }
-    assert record["methods"]["turnover"]["reliability"] is None  # unknown with one seed
-    assert np.isfinite(record["methods"]["turnover"]["spearman"])
+    assert record["methods"]["kronecker"]["reliability"] is None  # unknown with one seed
+    assert np.isfinite(record["methods"]["kronecker"]["spearman"])
 
 
 def test_mistakes_take_one_line(whence, fitted):  # noqa: F811
