@@ -42,6 +42,8 @@ def worker(rank, world, folder):
     train(model, loader)
     if rank == 0:
         torch.save(model.module.state_dict(), os.path.join(folder, "weights.pt"))
+    dist.barrier()  # a process that leaves first can abort the other's threads of communication
+    del model
     dist.destroy_process_group()
 
 
