@@ -272,3 +272,72 @@ def test_groups_are_sums_over_members_and_can_be_rows():
             whence.influence(run, "dev", **arguments)
     with pytest.raises(whence.WhenceError, match="groups of a run that has none"):
         whence.influence(trained(epochs=1), "dev", method="kernel", level="group")
+
+
+class Wrapped(nn.Module):
+    """Something, dropout, a head."""
+
+    def __init__(self, core: nn.Module, width: int) -> None:
+        super().__init__()
+        self.core, self.dropped, self.head = core, nn.Dropout(0.5), nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropped(self.core(x)))
+
+
+class Call(nn.Module):
+    def __init__(self, layer: nn.Module, how) -> None:
+        super().__init__()
+        self.layer, self.how = layer, how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.how(self.layer, x)
+
+
+def looked_at(core, width, inputs, targets=5):
+    """Layers seen, and scores of an untrained model."""
+    labels = torch.arange(len(inputs)) % 3
+    run = whence.Run(whence.attach(Wrapped(core, width), ["dropped"]), (np.arange(len(inputs)), inputs, labels),
+                     test=(np.arange(targets) + 1000, inputs[:targets], labels[:targets]))  # fmt: skip
+    scores = np.asarray(whence.influence(run, method="kronecker"))
+    assert np.isfinite(scores).all()
+    return Views(run.model, run.train).names, scores
+
+
+def test_layers_whose_first_axis_is_not_the_instances_are_left_out():
+    torch.manual_seed(0)
+    tokens = torch.randn(60, 5, 8)
+    flat = Call(nn.Linear(8, 8), lambda layer, x: layer(x.reshape(-1, 8)).reshape(len(x), 5, 8).mean(1))
+    assert looked_at(flat, 8, tokens)[0] == ["head"]
+    first = Call(nn.Linear(8, 8), lambda layer, x: layer(x.transpose(0, 1)).mean(0))
+    assert looked_at(first, 8, tokens)[0] == ["head"]
+    named = Call(nn.Linear(8, 8), lambda layer, x: layer(input=x).mean(1))
+    assert looked_at(named, 8, tokens)[0] == ["core.layer", "head"]
+    indices = torch.randint(30, (60, 5))
+    offsets = Call(nn.EmbeddingBag(30, 8), lambda layer, x: layer(x.flatten(), torch.arange(0, x.numel(), 5)))
+    assert looked_at(offsets, 8, indices)[0] == ["head"]
+    assert looked_at(nn.EmbeddingBag(30, 8, mode="max"), 8, indices)[0] == ["head"]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_hard_inputs_do_no_harm():
+    torch.manual_seed(0)
+    pictures = torch.zeros(600, 1, 12, 12)
+    pictures[:, :, 4:8, 4:8] = torch.randn(600, 1, 4, 4)  # a border that never changes
+    net = nn.Sequential(nn.Conv2d(1, 18, 4, padding="same"), nn.ReLU(), nn.Conv2d(18, 20, 3), nn.ReLU(), nn.Flatten())
+    names, _ = looked_at(net, 2000, pictures, targets=1)
+    assert names == ["core.0", "core.2", "head"]
+    looked_at(nn.Linear(8, 4), 4, 2000 + torch.randn(200, 8))
+    looked_at(nn.Linear(8, 4), 4, torch.zeros(30, 8))
+
+
+def test_ridge_models_are_asked_only_where_outputs_are_what_they_predict():
+    def one_against_all(given, wanted):
+        return nn.functional.binary_cross_entropy_with_logits(
+            given, nn.functional.one_hot(wanted, 3).float(), reduction="none"
+        ).sum(1)
+
+    run = trained(loss=one_against_all)
+    np.testing.assert_array_equal(
+        whence.influence(run, method="kronecker"), whence.influence(run, method="kronecker", share=0.0)
+    )

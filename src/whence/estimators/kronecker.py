@@ -6,10 +6,11 @@ With a what a layer reads, J how the outputs move with what it writes, and e = �
 
     A_c = Σ_z w_c(z) a(z) a(z)ᵀ / Σ_z w_c(z),   w_c = p_c (1 − p_c),   s_c = mean w_c
 
-This is −∇Q(x)ᵀ H⁻¹ ∇L(z) / N (Koh and Liang 2017) with three approximations of the Gauss–Newton matrix H: layers and classes
-do not interact; a layer's part factors into what it reads and what it moves (Martens and Grosse 2015); what it moves is left as
-it is. Unlike K-FAC and EK-FAC, A is not averaged over classes: only instances that are undecided about class c hold the weights
-of class c in place, and that is where most of the gain over them comes from (docs/estimators.md).
+This is ∇Q(x)ᵀ H⁻¹ ∇L(z) / N, the effect of a removal (Koh and Liang 2017), with three approximations of the Gauss–Newton
+matrix H: layers and classes do not interact; a layer's part factors into what it reads and what it moves (Martens and Grosse
+2015); what it moves is left as it is. Unlike K-FAC and EK-FAC, A is not averaged over classes: only instances that are
+undecided about class c hold the weights of class c in place, and that is where most of the gain over them comes from
+(docs/estimators.md).
 
 Terms in which e_c(x) is below a tenth of the target's largest are left out. e(z) is taken from what the model would say of z
 unseen (``unseen.py``), since in-sample residuals vanish with memorization.
@@ -37,7 +38,7 @@ from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut, mixture
 from whence.estimators.views import Views
 from whence.forward import predict
-from whence.quantities import Quantity
+from whence.quantities import Quantity, loss_of
 from whence.run import Run
 
 __all__ = ["Kronecker"]
@@ -60,7 +61,8 @@ class Kronecker:
         targets: M instances.
         quantity: differentiable in the outputs.
         damping: λ, in units of the mean square of what a layer reads, above 0; by default 2·D/N of each layer, from 0.3 to 5.
-        share: of leave-one-out ridge models in the residuals of training instances (``unseen.py``), 0 to 1.
+        share: of leave-one-out ridge models in the residuals of training instances (``unseen.py``), 0 to 1; none for losses
+            other than cross-entropy and squared error.
 
     Raises:
         WhenceError: no trained layer of a known kind; the quantity has no gradient; a bad option.
@@ -93,6 +95,8 @@ class Kronecker:
         demand = Demand(wanted * quantity.helps / len(run.train), curvature)
         self.parts = self._parts(demand)
         self._cache: list[list[torch.Tensor]] = []
+        if run.loss.fingerprint(run.task) != loss_of(run.task).fingerprint(run.task):
+            share = 0.0  # ridge models speak of probabilities and means, which are outputs of the usual losses only
         unseen = self._survey(curvature, share)
         for part in self.parts:
             part.solve(damping)

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
+from torch.nn.functional import pad
 
+from whence.estimators.unseen import cholesky
 from whence.estimators.views import LayerView
 
 __all__ = ["Demand", "Part", "part_for"]
@@ -92,8 +94,9 @@ def part_for(sample: Sequence[LayerView], demand: Demand, *, per_class: bool) ->
     Args:
         per_class: whether there is one probe per output, as sums over positions need. If not, positions are averaged.
     """
-    reads = torch.cat([view.reads for view in sample])
-    moves = torch.cat([view.moves for view in sample])
+    most = max(view.reads.shape[1] for view in sample)  # batches of texts differ in length
+    reads = torch.cat([pad(view.reads, (0, 0, 0, most - view.reads.shape[1])) for view in sample])
+    moves = torch.cat([pad(view.moves, (0, 0, 0, most - view.moves.shape[2])) for view in sample])
     summed = per_class and reads.shape[1] > 1
     return Summed(reads, moves, demand) if summed else Factored(reads, moves, demand)
 
@@ -170,7 +173,7 @@ class Summed:
         for c, (rows, amounts) in enumerate(self.demand.among(self.met, len(gradients))):
             given = gradients[rows, c] * amounts[:, None, None]
             solved = torch.cholesky_solve(given.flatten(0, 1).T, self.factors[self.demand.shared[c]]).T
-            asked = solved.reshape(len(rows), -1).T
+            asked = solved.reshape(len(rows), gradients[0, 0].numel()).T
             self.asked[c] = torch.cat([self.asked[c], asked], dim=1) if len(self.asked[c]) else asked
         self.met += len(gradients)
 
@@ -215,19 +218,20 @@ class _Curvatures:
             damping = min(max(2 * width / self.count, 0.3), 5.0)
         ridge = max(damping * square, 1e-12) * torch.eye(width)
         moments = self.moments / self.totals.clamp_min(1e-12)[:, None, None]
-        return [torch.linalg.cholesky(moment + ridge) for moment in moments]
+        return [cholesky(moment + ridge) for moment in moments]
 
 
 def _components(rows: torch.Tensor, most: int) -> torch.Tensor | None:
     """The leading right singular vectors of [n, d] as columns [d, most]; None where d is not above ``most``."""
     if rows.shape[1] <= most:
         return None
-    rows = rows[:: max(1, len(rows) // (2 * most))].cpu()
+    generator = torch.Generator().manual_seed(0)  # not in strides, which could meet the same position of every picture
+    rows = rows.cpu()[torch.randperm(len(rows), generator=generator)[: 4 * most]].double()
     if len(rows) < rows.shape[1]:
         values, vectors = torch.linalg.eigh(rows @ rows.T)  # in ascending order
         leading = vectors[:, values > 1e-6 * values[-1]][:, -most:]
-        return torch.linalg.qr(rows.T @ leading)[0]
-    return torch.linalg.eigh(rows.T @ rows)[1][:, -most:]
+        return torch.linalg.qr(rows.T @ leading)[0].float()
+    return torch.linalg.eigh(rows.T @ rows)[1][:, -most:].float()
 
 
 def _width(rows: torch.Tensor, basis: torch.Tensor | None) -> int:

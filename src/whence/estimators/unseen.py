@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from whence.data import Classification
 from whence.data.tasks import Task
 
-__all__ = ["LeftOut", "mixture"]
+__all__ = ["LeftOut", "cholesky", "mixture"]
 
 _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
@@ -65,6 +65,7 @@ class LeftOut:
             self.projection = torch.randn(width, _MOST_COLUMNS, generator=generator) / _MOST_COLUMNS**0.5
             width = _MOST_COLUMNS
         self.count = 0
+        self.reference: torch.Tensor | None = None  # near the mean, so that sums of squares keep their digits
         self.moment = torch.zeros(width + 1 + outputs, width + 1 + outputs, dtype=torch.float64)
         self.width = width
 
@@ -82,7 +83,7 @@ class LeftOut:
         self.intercept = moment[width, width + 1 :]
         variance = moment[:width, :width] - torch.outer(self.mean, self.mean)
         variance.diagonal().add_(_RIDGE * float(variance.diagonal().sum().clamp_min(1e-12)))
-        self.factor = torch.linalg.cholesky(variance).float()
+        self.factor = cholesky(variance).float()
         covariance = moment[:width, width + 1 :] - torch.outer(self.mean, self.intercept)
         self.weights = torch.cholesky_solve(covariance.float(), self.factor)
         self.mean, self.intercept = self.mean.float(), self.intercept.float()
@@ -96,8 +97,22 @@ class LeftOut:
         return targets - (targets - said) / (1 - leverage).clamp_min(1e-6)[:, None]
 
     def _read(self, features: torch.Tensor) -> torch.Tensor:
+        if self.reference is None:
+            self.reference = features.mean(0)
+        features = features - self.reference
         features = features if self.projection is None else features @ self.projection
         return torch.nn.functional.pad(features, (0, 1), value=1.0)
+
+
+def cholesky(matrix: torch.Tensor) -> torch.Tensor:
+    """The factor of a positive matrix, of which as little is added to the diagonal as rounding makes necessary."""
+    scale = matrix.diagonal().mean().clamp_min(1e-12)
+    for digits in range(7, 0, -1):
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed:
+            return factor
+        matrix = matrix + 10.0**-digits * scale * torch.eye(len(matrix), dtype=matrix.dtype)
+    return torch.linalg.cholesky(matrix)
 
 
 def _most_likely(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,8 @@ class LayerView:
 class Views:
     """The linear, convolutional and embedding-bag layers of a model that have trained weights and are called once.
 
+    Layers whose first axis is not that of the instances (sequence-first, flattened tokens, chosen rows) are left out.
+
     Args:
         model: any module.
         data: one instance of it is passed through the model, to see which layers are called.
@@ -58,14 +60,22 @@ class Views:
             module: name for name, module in model.named_modules() if _is_known(module) and module.weight.requires_grad
         }
         calls: list[nn.Module] = []
-        hooks = [module.register_forward_hook(lambda module, *_: calls.append(module)) for module in known]
+        fit: set[nn.Module] = set()
+        count = min(3, len(data))
+
+        def called(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            calls.append(module)
+            if _has_rows(module, _input(given, named), output, count):
+                fit.add(module)
+
+        hooks = [module.register_forward_hook(called, with_kwargs=True) for module in known]
         try:
             with evaluating(model), full(), torch.no_grad():
-                outputs(model, data.batch(np.arange(min(2, len(data)))).to(device_of(model)).inputs)
+                outputs(model, data.batch(np.arange(count)).to(device_of(model)).inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-        self.layers = [module for module in dict.fromkeys(calls) if calls.count(module) == 1]
+        self.layers = [module for module in dict.fromkeys(calls) if calls.count(module) == 1 and module in fit]
         self.names = [known[module] for module in self.layers]
 
     def __call__(self, batch: Batch, probes: torch.Tensor | None) -> tuple[torch.Tensor, list[LayerView]]:
@@ -108,7 +118,7 @@ class Views:
             module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
         ) -> torch.Tensor:
             nudge = torch.zeros_like(output, requires_grad=True)
-            seen[module] = ((*given, named), nudge)
+            seen[module] = ((*(given or (_input(given, named),)), named), nudge)
             return output + nudge
 
         hooks = [layer.register_forward_hook(look, prepend=True, with_kwargs=True) for layer in self.layers]
@@ -125,33 +135,49 @@ def _is_known(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.EmbeddingBag)
 
 
+def _input(given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return given[0] if given else named.get("input")
+
+
+def _has_rows(module: nn.Module, given: Any, output: Any, count: int) -> bool:
+    """Whether the first axis of what a layer reads and writes is that of the instances."""
+    if not (isinstance(given, torch.Tensor) and isinstance(output, torch.Tensor)) or given.ndim < 2:
+        return False
+    if isinstance(module, nn.EmbeddingBag):
+        return given.shape[0] == count and given.ndim == 2 and module.mode != "max" and module.max_norm is None
+    batched = not isinstance(module, nn.Conv1d | nn.Conv2d) or given.ndim == len(module.kernel_size) + 2
+    return batched and given.shape[0] == output.shape[0] == count
+
+
 def _reads(layer: nn.Module, given: torch.Tensor, *more: Any) -> torch.Tensor:
     """[B, P, D (+ 1)]"""
     if isinstance(layer, nn.EmbeddingBag):
         return _bag(layer, given, *more)[:, None]
     given = given.detach()
-    if isinstance(layer, nn.Conv1d):
-        read = _patches(
-            given[:, :, None], (1, *layer.kernel_size), (1, *layer.stride), (0, *_padding(layer)), (1, *layer.dilation)
-        )
-    elif isinstance(layer, nn.Conv2d):
-        read = _patches(given, layer.kernel_size, layer.stride, _padding(layer), layer.dilation)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        flat = isinstance(layer, nn.Conv1d)  # a picture of height 1
+        sizes = [(1, *g) if flat else tuple(g) for g in (layer.kernel_size, layer.stride, layer.dilation)]
+        padded = F.pad(given, _padding(layer))
+        read = _patches(padded[:, :, None] if flat else padded, *sizes)
     else:
         read = given.reshape(len(given), -1, given.shape[-1]).float()
     return F.pad(read, (0, 1), value=1.0) if layer.bias is not None else read
 
 
-def _padding(layer: nn.Conv1d | nn.Conv2d) -> tuple[int, ...]:
+def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
+    """What ``F.pad`` is to add: before and after, the last axis first."""
+    if layer.padding == "valid":
+        return [0, 0] * len(layer.kernel_size)
     if layer.padding == "same":
-        return tuple(
-            dilation * (size - 1) // 2 for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)
-        )
-    return (0,) * len(layer.kernel_size) if layer.padding == "valid" else tuple(layer.padding)  # type: ignore[arg-type]
+        total = [d * (size - 1) for d, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+        pairs = [(t // 2, t - t // 2) for t in total]
+    else:
+        pairs = [(int(p), int(p)) for p in layer.padding]
+    return [amount for pair in reversed(pairs) for amount in pair]
 
 
-def _patches(maps: torch.Tensor, *geometry: Any) -> torch.Tensor:
-    size, stride, padding, dilation = geometry
-    return F.unfold(maps.float(), size, dilation, padding, stride).transpose(1, 2)
+def _patches(maps: torch.Tensor, size: Any, stride: Any, dilation: Any) -> torch.Tensor:
+    return F.unfold(maps.float(), size, dilation, 0, stride).transpose(1, 2)
 
 
 def _positions(layer: nn.Module, gradient: torch.Tensor) -> torch.Tensor:
