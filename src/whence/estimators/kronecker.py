@@ -45,7 +45,8 @@ __all__ = ["Kronecker"]
 
 _MOST_PROBES = 16
 _BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE = 512  # instances that principal components are taken from
+_SAMPLE = 512  # instances that principal components are taken from, fewer where that is more than
+_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
 _CACHED_BYTES = 2**29  # of what layers read, kept between passes; above it, passes are repeated
 
 
@@ -123,10 +124,13 @@ class Kronecker:
 
     def _parts(self, demand: Demand) -> list[Part]:
         """One part per layer, its principal components taken from a sample of training instances."""
-        chosen = np.unique(np.linspace(0, len(self.run.train) - 1, _SAMPLE).astype(np.int64))
-        batches = [views for _, views in self.views.all(self.run.train.select(chosen), self.probes, 64)]
-        each = sum(view.reads[0].numel() + view.moves[0].numel() for view in batches[0])
+        train = self.run.train
+        _, first = self.views(train.batch(np.arange(1)), self.probes)
+        each = sum(view.reads.numel() + view.moves.numel() for view in first)
         self.batch = max(1, min(1024, _BATCH_NUMBERS // each))
+        size = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))
+        chosen = np.unique(np.linspace(0, len(train) - 1, size).astype(np.int64))
+        batches = [views for _, views in self.views.all(train.select(chosen), self.probes, min(64, self.batch))]
         return [
             part_for([views[number] for views in batches], demand, per_class=len(self.probes) == self.run.task.outputs)
             for number in range(len(self.views.layers))
