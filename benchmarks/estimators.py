@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
 import whence
+from peer_settings import shared_data
 from whence.estimators import parts
 
-DATA = Path(os.environ.get("WHENCE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # inputs and labels of training, of targets
 HALVES, REPEATS, EPOCHS_OF_HALVES, EPOCHS = 50, 2, 15, 20
 BATCH, RATE, MOMENTUM, DECAY = 50, 0.05, 0.9, 1e-4
@@ -46,21 +45,21 @@ def digits(permuted: int, train: int, targets: int, wrong: float = 0.0) -> Array
 
 
 def fashion(start: int, train: int, targets: int) -> Arrays:
-    arrays = np.load(DATA / "fashion_mnist.npz")
+    arrays = np.load(shared_data() / "fashion_mnist.npz")
     rows, more = slice(start, start + train), slice(start // 10, start // 10 + targets)
     return (flat(arrays["x_train"][rows]), arrays["y_train"][rows].astype(int),
             flat(arrays["x_test"][more]), arrays["y_test"][more].astype(int))  # fmt: skip
 
 
 def mnist(start: int, train: int, targets: int) -> Arrays:
-    arrays = np.load(DATA / "mnist_test.npz")
+    arrays = np.load(shared_data() / "mnist_test.npz")
     inputs, labels = flat(arrays["x_test"]), arrays["y_test"].astype(int)
     middle, end = start + train, start + train + targets
     return inputs[start:middle], labels[start:middle], inputs[middle:end], labels[middle:end]
 
 
 def text(file: str, column: str, train: int, targets: int, words: int = 1000) -> Arrays:
-    with gzip.open(DATA / file, "rt", encoding="utf-8") as lines:
+    with gzip.open(shared_data() / file, "rt", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     split = {name: [row for row in rows if row["split"] == name] for name in ("train", "test", "dev", "all")}
     if split["all"]:

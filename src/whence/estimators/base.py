@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
+import torch
 from torch import nn
 
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "MaskRows", "at_level", "frozen", "instance_rows", "mask_rows"]
+__all__ = ["Estimator", "Grouped", "MaskRows", "at_level", "cholesky", "frozen", "instance_rows", "mask_rows"]
 
 _MEMBERS_AT_ONCE = 4096
 
@@ -133,3 +134,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+def cholesky(matrix: torch.Tensor) -> torch.Tensor:
+    """The factor of a positive matrix, of which as little is added to the diagonal as rounding makes necessary."""
+    scale = matrix.diagonal().mean().clamp_min(1e-12)
+    for digits in range(7, 0, -1):
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed:
+            return factor
+        matrix = matrix + 10.0**-digits * scale * torch.eye(len(matrix), dtype=matrix.dtype)
+    return torch.linalg.cholesky(matrix)

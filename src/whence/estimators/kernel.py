@@ -26,7 +26,7 @@ from whence.forward import Mask, predict
 from whence.quantities import Quantity
 from whence.run import Run
 
-__all__ = ["Kernel", "Residual", "mean_curvature", "residuals"]
+__all__ = ["Kernel", "Residual", "mean_curvature", "residuals", "residuals_at"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 
@@ -103,10 +103,20 @@ def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask, temperatu
     Raises:
         WhenceError: the quantity has no gradient.
     """
+    given = torch.from_numpy(predict(run.model, data, mask)) / temperature
+    return residuals_at(given, data, quantity)
+
+
+def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> torch.Tensor:
+    """−∂Q/∂o of each instance at given outputs [N, C]: float32 [N, C].
+
+    Raises:
+        WhenceError: the quantity has no gradient.
+    """
     if not quantity.differentiable:
         raise WhenceError("a quantity without a gradient", where="method kernel", got=quantity.name,
                           mend="Use method turnover, which takes any metric.")  # fmt: skip
-    given = (torch.from_numpy(predict(run.model, data, mask)) / temperature).requires_grad_()
+    given = outputs.detach().clone().requires_grad_()
     with torch.enable_grad():
         values = quantity(given, torch.from_numpy(data.targets))
     return -torch.autograd.grad(values.sum(), given)[0]

@@ -32,7 +32,7 @@ from torch.nn.functional import one_hot
 from whence.data import Classification, Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
-from whence.estimators.kernel import mean_curvature, residuals
+from whence.estimators.kernel import mean_curvature, residuals, residuals_at
 from whence.estimators.parts import Demand, Part, part_for
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut, mixture
@@ -83,15 +83,13 @@ class Kronecker:
         self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
         self.probes = _probes(run.task.outputs)
         logits = torch.from_numpy(predict(run.model, run.train))
-        softened = logits
-        if classification := isinstance(run.task, Classification):
+        if isinstance(run.task, Classification):
             temperature = matched_temperature(run)
             softened = logits / temperature
-        wanted = residuals(run, targets, quantity, "full", temperature if classification else 1.0)  # (M, C)
-        if classification:
             curvature = softened.softmax(1) * (1 - softened.softmax(1))
         else:
-            curvature = torch.full_like(logits, mean_curvature(run))
+            temperature, softened, curvature = 1.0, logits, torch.full_like(logits, mean_curvature(run))
+        wanted = residuals(run, targets, quantity, "full", temperature)  # (M, C)
         self.targets = len(targets)
         demand = Demand(wanted * quantity.helps / len(run.train), curvature)
         self.parts = self._parts(demand)
@@ -105,7 +103,7 @@ class Kronecker:
             for part, view in zip(self.parts, views, strict=True):
                 part.meet(view)
         self._cache = []
-        self.residuals = _gradient(run, mixture(run.task, softened, unseen, share))  # (N, C)
+        self.residuals = residuals_at(mixture(run.task, softened, unseen, share), run.train, run.loss)  # (N, C)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self.of_rows(np.arange(start, stop))
@@ -190,11 +188,3 @@ def _probes(outputs: int) -> torch.Tensor:
         return torch.eye(outputs)
     signs = torch.randint(2, (_MOST_PROBES, outputs), generator=torch.Generator().manual_seed(0))
     return (2.0 * signs - 1) / outputs**0.5
-
-
-def _gradient(run: Run, outputs: torch.Tensor) -> torch.Tensor:
-    """−∂L/∂outputs of the training instances: float32 [N, C]."""
-    given = outputs.clone().requires_grad_()
-    with torch.enable_grad():
-        values = run.loss(given, torch.from_numpy(run.train.targets))
-    return -torch.autograd.grad(values.sum(), given)[0]

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch.nn.functional import pad
 
-from whence.estimators.unseen import cholesky
+from whence.estimators.base import cholesky
 from whence.estimators.views import LayerView
 
 __all__ = ["Demand", "Part", "part_for"]
@@ -101,7 +101,21 @@ def part_for(sample: Sequence[LayerView], demand: Demand, *, per_class: bool) ->
     return Summed(reads, moves, demand) if summed else Factored(reads, moves, demand)
 
 
-class Factored:
+class _Learner:
+    """What parts of either kind do alike: learn curvatures, and solve them."""
+
+    curvatures: _Curvatures
+    square: float  # the mean square of what the layer reads
+
+    def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
+        self.curvatures.learn(kept, curvature)
+
+    def solve(self, damping: float | None) -> None:
+        self.factors = self.curvatures.factors(damping, self.square)
+        del self.curvatures
+
+
+class Factored(_Learner):
     """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[tr JᵀJ / C]."""
 
     def __init__(self, reads: torch.Tensor, moves: torch.Tensor, demand: Demand) -> None:
@@ -118,13 +132,6 @@ class Factored:
 
     def kept(self, view: LayerView) -> torch.Tensor:
         return _project(view.reads.mean(1, keepdim=True), self.read_basis).cpu()
-
-    def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
-        self.curvatures.learn(kept, curvature)
-
-    def solve(self, damping: float | None) -> None:
-        self.factors = self.curvatures.factors(damping, self.square)
-        del self.curvatures
 
     def meet(self, view: LayerView) -> None:
         reads = self.kept(view)[:, 0]
@@ -145,7 +152,7 @@ class Factored:
         return _project(view.moves.sum(2).flatten(1) / view.moves.shape[1] ** 0.5, self.move_basis).cpu()
 
 
-class Summed:
+class Summed(_Learner):
     """A layer that reads many positions: ⟨G_c(z), G_c(x) A_c⁻¹⟩ with G_c = Σ_p J_c,p a_pᵀ, in principal components."""
 
     def __init__(self, reads: torch.Tensor, moves: torch.Tensor, demand: Demand) -> None:
@@ -160,13 +167,6 @@ class Summed:
 
     def kept(self, view: LayerView) -> torch.Tensor:
         return _project(view.reads, self.read_basis).cpu()
-
-    def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
-        self.curvatures.learn(kept, curvature)
-
-    def solve(self, damping: float | None) -> None:
-        self.factors = self.curvatures.factors(damping, self.square)
-        del self.curvatures
 
     def meet(self, view: LayerView) -> None:
         gradients = self._gradients(view)  # (B, C, h, d)
