@@ -13,6 +13,7 @@ from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, 
 from whence.ensembles import Ensemble, ensemble
 from whence.errors import WhenceError
 from whence.estimators import influence
+from whence.groups import GroupEffects, group_effects
 from whence.models import prepare
 from whence.reporting import report
 from whence.resolution import resolution
@@ -27,6 +28,7 @@ __all__ = [
     "Audit",
     "Dataset",
     "Ensemble",
+    "GroupEffects",
     "Run",
     "Scores",
     "TurnOverDropout",
@@ -41,6 +43,7 @@ __all__ = [
     "fit",
     "flipped",
     "full",
+    "group_effects",
     "influence",
     "load",
     "load_scores",

@@ -1,4 +1,4 @@
-"""Which labels should not be trusted, which instances the model knows by heart, which help and which harm."""
+"""Which labels should not be trusted, which instances the model knows by heart, which instances and groups help or harm."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from whence.data import Classification
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
 from whence.forward import predict
+from whence.groups import GroupEffects, group_effects
 from whence.run import Run
 from whence.subnetworks import memorization, out_of_sample, probabilities
 
@@ -29,11 +30,13 @@ class Audit:
             probabilities of the given label: p_own, p_flipped, p_full (classification) or prediction (regression).
         method: the estimator behind influence_on_dev; None without a dev split.
         dev_error: the share of dev instances that the model predicts wrongly; None for a regression or without dev.
+        groups: which groups help and harm on dev; None for a run without groups or without a dev split.
     """
 
     table: pa.Table
     method: str | None
     dev_error: float | None = None
+    groups: GroupEffects | None = None
 
     def column(self, name: str) -> np.ndarray:
         """One column as an array [N]."""
@@ -91,12 +94,15 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         method: the estimator of influence_on_dev.
         progress: show a bar.
 
+    In a run with groups and a dev split, ``groups`` judges each of them by ``whence.group_effects``; where influence_on_dev is that
+    of kronecker or kernel, its sums over members are the second estimate there.
+
     Returns:
-        The audit; with a run directory it is also written to RUN/audit.parquet.
+        The audit; with a run directory it is also written to RUN/audit.parquet, and RUN/groups.parquet where groups were judged.
     """
     judged = _classification(run) if isinstance(run.task, Classification) else _regression(run)
     train = run.train
-    influence_on_dev, used = np.full(len(train), np.nan), None
+    influence_on_dev, used, groups = np.full(len(train), np.nan), None, None
     if "dev" in run.splits:
         chosen = choose(run, run.loss) if method == "auto" else method
         # Only means are wanted, so the matrix, which can be large, is not kept: scores of a name of their own.
@@ -105,6 +111,8 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         position = {int(mask_id): row for row, mask_id in enumerate(scores.ids)}
         owners = train.mask_ids if scores.info["level"] == "group" else train.ids
         influence_on_dev = means[[position[int(owner)] for owner in owners]]
+        if train.groups is not None:
+            groups = group_effects(run, "dev", kernel="auto" if scores.null is not None else scores, progress=progress)
     columns: dict[str, Any] = {
         "id": train.ids,
         "name": [train.name_of(row) for row in range(len(train))],
@@ -116,9 +124,13 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         "kind": judged.pop("kind"),
         **judged,
     }
-    result = Audit(pa.table(columns), used, _dev_error(run))
+    result = Audit(pa.table(columns), used, _dev_error(run), groups)
     if run.directory is not None:
         run.directory.write_table("audit.parquet", result.table)
+        if groups is None:
+            run.directory.remove("groups.parquet")
+        else:
+            run.directory.write_table("groups.parquet", groups.table().take(groups.ranking()))
     return result
 
 
