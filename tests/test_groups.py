@@ -50,7 +50,7 @@ def test_planted_harmful_groups_are_found_and_no_other(planted):
 
 def test_effects_are_the_means_of_both_estimators(planted):
     run, effects = planted
-    published = whence.influence(run, "dev", method="turnover")
+    published = whence.influence(run, "dev", method="turnover", null_masks=1024)
     np.testing.assert_allclose(effects.effect, np.asarray(published).mean(1) - published.null.mean(), atol=1e-6)
     kernel = whence.influence(run, "dev", method="kronecker", level="group")
     assert kernel.ids.tolist() == effects.ids.tolist()
@@ -165,7 +165,7 @@ def test_kernel_scores_that_are_made_already(planted):
 
 def test_many_targets_are_sampled_evenly(planted, monkeypatch):
     run, whole = planted
-    monkeypatch.setattr(groups, "_PRODUCTS", (10 + 512) * 40)
+    monkeypatch.setattr(groups, "_PRODUCTS", (10 + 1024) * 40)
     effects = group_effects(run, kernel=whence.influence(run, "dev", method="kronecker"))
     assert (effects.targets, effects.among) == (40, 80)
     dev = run.splits["dev"].ids
@@ -247,7 +247,7 @@ def test_lines_are_safe_for_a_terminal(planted):
     assert effects.lines(show=3)[-2] == "… and 7 more groups in the table"
     assert len(effects.lines(show=0)) == 2
     assert lines[2].endswith("harms")
-    assert lines[-1] == ("positive effects help, in nats; by published turn-over against 512 masks never trained on, q ≤ 0.05, "
+    assert lines[-1] == ("positive effects help, in nats; by published turn-over against 1,024 masks never trained on, q ≤ 0.05, "
                          "and summed kronecker scores of the same sign")  # fmt: skip
 
 

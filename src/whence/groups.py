@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from whence.data import Dataset
+from whence.data.tasks import well_formed
 from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.estimators.base import mask_rows
@@ -123,7 +124,7 @@ class GroupEffects:
     def table(self) -> pa.Table:
         """One row per group: id, name, members, effect, z, p, q, kernel_effect (null without one), verdict."""
         kernel = pa.nulls(len(self), pa.float64()) if self.kernel is None else pa.array(self.kernel)
-        columns = {"id": self.ids, "name": pa.array(self.names, pa.string()), "members": self.members, "effect": self.effect,
+        columns = {"id": self.ids, "name": pa.array([well_formed(name) for name in self.names], pa.string()), "members": self.members, "effect": self.effect,
                    "z": self.z, "p": self.p, "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts}  # fmt: skip
         return pa.table(columns)
 
@@ -133,9 +134,11 @@ class GroupEffects:
         harm, help, rest = (counts[verdict] for verdict in (HARMS, HELPS, UNCLEAR))
         part = "" if self.targets == self.among else f", {self.targets:,} of {self.among:,} instances"
         where = "the given targets" if self.target_set == "given" else self.target_set
-        said = (f"{_count(harm)} of {len(self):,} groups {_s('harm', harm)} and {_count(help)} {_s('help', help)} beyond chance "
-                f"({self.quantity} on {where}{part}); {_count(rest)} cannot be told from it.")  # fmt: skip
-        return said[0].upper() + said[1:]
+        on = f"({self.quantity} on {where}{part})"
+        if not harm + help:
+            return f"None of {len(self):,} groups can be told from chance {on}."
+        said = f"{_count(harm)} of {len(self):,} groups {_s('harm', harm)} and {_count(help)} {_s('help', help)} beyond chance {on}"
+        return f"{said[0].upper()}{said[1:]}{f'; {rest:,} cannot be told from it' if rest else ''}."
 
     def lines(self, show: int = 10) -> list[str]:
         """What was found, as lines of text: the sentence, the first groups of the ranking, what the verdicts rest on."""
@@ -173,14 +176,14 @@ def group_effects(
     quantity: str | Quantity | LossFunction = "loss",
     kernel: Literal["auto", "kronecker", "kernel"] | Scores | None = "auto",
     level: float = 0.05,
-    null_masks: int = 512,
+    null_masks: int = 1024,
     progress: bool = False,
 ) -> GroupEffects:
     """Judge each group of a run: does it help or harm the mean of a quantity over targets?
 
     Both estimates approximate what a network trained without the group would lose. Published scores are exact turn-over,
     two forward passes per mask and target, or one product where the only masked layer feeds the head. Where masks times
-    targets are more than half a million (four millions for the product: some 900 and 7,000 targets), an evenly spaced
+    targets are more than half a million (four millions for the product: some 500 and 4,000 targets), an evenly spaced
     sample of targets is used, and ``targets`` of ``among`` says so.
 
     Args:

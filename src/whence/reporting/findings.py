@@ -103,10 +103,11 @@ def _shown(trust: Trust) -> Finding:
 
 
 def _floor(trust: Trust) -> Finding:
-    title = f"Are published turn-over scores of {_rows(trust)} more than noise here?"
+    rows = f"{_rows(trust)} on single predictions" if trust.level == "group" else _rows(trust)
+    title = f"Are published turn-over scores of {rows} more than noise here?"
     comparison = ""
     if not trust.has_null:
-        title = f"For comparison: would published turn-over scores of {_rows(trust)} be more than noise here?"
+        title = f"For comparison: would published turn-over scores of {rows} be more than noise here?"
         comparison = (
             f"The lists on this page do not use these scores but {_method(trust)} scores; the published ones are "
             "shown for comparison only. "
@@ -121,6 +122,8 @@ def _floor(trust: Trust) -> Finding:
         f"against {count(trust.floor.masks)} masks that no {trust.level} ever had. Their spread is "
         f"{significant(trust.floor.excess)} times that of pure noise, as a variance (chance: 1)."
     ).replace(" %", "\u00a0%")
+    if trust.groups is not None:
+        text += " The mean over many targets, by which groups are judged, has far less noise."
     if trust.floor.is_noise:
         return Finding("poor", title, "no", text)
     if trust.floor.is_mostly_noise:
@@ -138,7 +141,7 @@ def _groups(groups: GroupEffects) -> Finding:
         if groups.alone is None
         else f"A group is called where its published turn-over effect is more than chance; there is no second estimate, because {groups.alone}"
     )
-    text = f"{groups.sentence()} {how} (q ≤\u00a0{groups.level:g}: about {100 * groups.level:g}\u00a0% of the called are wrong)."
+    text = f"{groups.sentence()} {how} (q ≤\u00a0{groups.level:g}: about {100 * groups.level:g}\u00a0% of the called are called by chance)."
     if not harm + help:
         return Finding("poor", title, "none", f"{text} Do not act on the order of the table of groups.")
     said = [f"{count(number)} {verb}{'s' * (number == 1)}" for number, verb in ((harm, "harm"), (help, "help")) if number]
