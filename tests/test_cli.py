@@ -147,7 +147,9 @@ def test_groups(whence, tmp_path):
     assert code == 0
     table = pq.read_table(run / "groups.parquet").to_pylist()
     lines = out.splitlines()
-    place = next(number for number, line in enumerate(lines) if line.endswith("(loss on dev).") or "(loss on dev);" in line)
+    place = next(
+        number for number, line in enumerate(lines) if line.endswith("(loss on dev).") or "(loss on dev);" in line
+    )
     assert lines[place + 1].split() == ["group", "members", "effect", "z", "p", "q", "kernel", "verdict"]
     for line, row in zip(lines[place + 2 : place + 6], table, strict=False):
         assert line.split()[:2] == [row["name"], str(row["members"])]

@@ -90,9 +90,7 @@ def test_groups_without_a_trace_are_called_at_no_more_than_the_level():
         model_run = trained(groups=10, widths=(6, 64, 3), n=200, epochs=20 if seed % 2 else 4, seed=seed)
         for _ in range(25):
             owners = generator.choice(2**40, 20, replace=False)[generator.integers(0, 20, 200)].astype(np.int64)
-            run = whence.Run(
-                model_run.model, replace(model_run.train, groups=owners), dev=model_run.splits["dev"]
-            )
+            run = whence.Run(model_run.model, replace(model_run.train, groups=owners), dev=model_run.splits["dev"])
             effects = group_effects(run, kernel="kernel")
             anyone += effects.counts()["not distinguishable"] < len(effects)
             small.append((effects.p < 0.05).mean())
@@ -232,7 +230,11 @@ def test_stored_runs_judge_again_alike(tmp_path):
     first = group_effects(run)
     again = group_effects(run)
     assert again.table().equals(first.table())
-    for other in (group_effects(run, quantity="margin"), group_effects(run, "test"), group_effects(run, null_masks=200)):
+    for other in (
+        group_effects(run, quantity="margin"),
+        group_effects(run, "test"),
+        group_effects(run, null_masks=200),
+    ):
         assert len(other) == 5  # scores of other settings have other names, so none are refused
     assert len({path.name for path in (tmp_path / "run" / "scores").iterdir()}) >= 6
 
@@ -268,7 +270,11 @@ def test_an_audit_judges_groups(tmp_path):
     run = corrupted(out=tmp_path / "run")
     audit = whence.audit(run)
     assert called(audit.groups, "harms") == {0, 1}
-    np.testing.assert_allclose(audit.groups.kernel[0], audit.column("influence_on_dev")[run.train.groups == audit.groups.ids[0]].sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        audit.groups.kernel[0],
+        audit.column("influence_on_dev")[run.train.groups == audit.groups.ids[0]].sum(),
+        rtol=1e-5,
+    )
     table = pq.read_table(tmp_path / "run" / "groups.parquet")
     assert table.column_names == ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict"]
     assert table.equals(audit.groups.table().take(audit.groups.ranking()))
@@ -277,6 +283,15 @@ def test_an_audit_judges_groups(tmp_path):
     assert by_masks.summed.info["method"] == "kronecker"
     without = whence.open_run(tmp_path / "run", model=network(6, 256, 3), train=run.train)
     assert whence.audit(without).groups is None
+    assert not (tmp_path / "run" / "groups.parquet").exists()
+
+
+def test_another_run_in_its_place_has_no_verdicts_of_the_old(tmp_path):
+    old = trained(groups=3, epochs=1, out=tmp_path / "run")
+    whence.audit(old)
+    assert (tmp_path / "run" / "groups.parquet").exists()
+    new = trained(groups=3, epochs=2)
+    whence.Run(new.model, new.train, dev=new.splits["dev"], out=tmp_path / "run", replace=True)
     assert not (tmp_path / "run" / "groups.parquet").exists()
 
 

@@ -124,8 +124,9 @@ class GroupEffects:
     def table(self) -> pa.Table:
         """One row per group: id, name, members, effect, z, p, q, kernel_effect (null without one), verdict."""
         kernel = pa.nulls(len(self), pa.float64()) if self.kernel is None else pa.array(self.kernel)
-        columns = {"id": self.ids, "name": pa.array([well_formed(name) for name in self.names], pa.string()), "members": self.members, "effect": self.effect,
-                   "z": self.z, "p": self.p, "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts}  # fmt: skip
+        names = pa.array([well_formed(name) for name in self.names], pa.string())
+        columns = {"id": self.ids, "name": names, "members": self.members, "effect": self.effect, "z": self.z, "p": self.p,
+                   "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts}  # fmt: skip
         return pa.table(columns)
 
     def sentence(self) -> str:
@@ -145,11 +146,14 @@ class GroupEffects:
         rows = self.ranking()[:show]
         found = [self.sentence()]
         if len(rows):
-            found.append(f"{'group':<20} {'members':>8} {'effect':>10} {'z':>6} {'p':>8} {'q':>8} {'kernel':>10}  verdict")
+            titles = ("members", "effect", "z", "p", "q", "kernel")
+            found.append(f"{'group':<20} " + " ".join(f"{title:>9}" for title in titles) + "  verdict")
         for row in rows:
-            kernel = f"{'none':>10}" if self.kernel is None else f"{self.kernel[row]:>+10.3g}"
-            found.append(f"{_printable(self.names[row])[:20]:<20} {self.members[row]:>8,} {self.effect[row]:>+10.3g} {self.z[row]:>+6.1f} "
-                         f"{self.p[row]:>8.2g} {self.q[row]:>8.2g} {kernel}  {self.verdicts[row]}")  # fmt: skip
+            kernel = "none" if self.kernel is None else f"{self.kernel[row]:+.3g}"
+            cells = (f"{self.members[row]:,}", f"{self.effect[row]:+.3g}", f"{self.z[row]:+.1f}", f"{self.p[row]:.2g}",
+                     f"{self.q[row]:.2g}", kernel)  # fmt: skip
+            found.append(f"{_printable(self.names[row])[:20]:<20} " + " ".join(f"{cell:>9}" for cell in cells)
+                         + f"  {self.verdicts[row]}")  # fmt: skip
         if 0 < len(rows) < len(self):
             found.append(f"… and {len(self) - len(rows):,} more groups in the table")
         return [*found, f"positive effects help, in {self.unit}; by {self.basis()}"]

@@ -151,7 +151,8 @@ class RunDirectory:
         if (self.path / "scores").is_symlink():
             self.remove("scores")
         shutil.rmtree(self.path / "scores", ignore_errors=True)
-        for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet", "checkpoint.safetensors"):
+        for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
+                     "checkpoint.safetensors"):  # fmt: skip
             self.remove(name)
 
     def remove(self, name: str) -> None:

@@ -178,7 +178,16 @@ def test_table_card_and_headline_of_groups_say_the_same(corrupted_run: Run, tmp_
     path = report(corrupted_run, tmp_path / "r.html", audit=audit)
     page, table = Page.read(path), group_table(path)
     assert page.words.count(audit.groups.sentence()) == 2  # headline and card
-    assert table[0] == ["Group", "Verdict", "Published effect", "z", "q", "Kernel effect", "Members", "Suspected labels"]
+    assert table[0] == [
+        "Group",
+        "Verdict",
+        "Published effect",
+        "z",
+        "q",
+        "Kernel effect",
+        "Members",
+        "Suspected labels",
+    ]
     assert [row[1] for row in table[1:]].count("harms") == counts["harms"]
     assert [row[1] for row in table[1:]].count("helps") == counts["helps"]
     order = audit.groups.ranking()
@@ -210,7 +219,9 @@ def test_groups_without_dev_are_listed_unjudged(tmp_path: Path) -> None:
 def test_of_many_groups_both_ends_are_listed(tmp_path: Path) -> None:
     data = pictures(450)
     numbered = np.arange(450, dtype=np.int64)
-    run = trained(replace(data, groups=numbered, group_names=np.array([f"g{n}" for n in numbered], dtype=object)), epochs=1)
+    run = trained(
+        replace(data, groups=numbered, group_names=np.array([f"g{n}" for n in numbered], dtype=object)), epochs=1
+    )
     path = report(run, tmp_path / "r.html", limit=2)
     assert "Only both ends of the ranking are listed." in Page.read(path).words
     listed, effects = [row[0] for row in group_table(path)[1:]], group_effects(run)

@@ -115,7 +115,9 @@ def test_card_and_headline_count_the_same_verdicts() -> None:
     assert finding.text.startswith(said)
     assert "two estimates agree" in finding.text
     assert "The mean over many targets" in findings(trust)[2].text
-    assert findings(trust)[2].title.startswith("For comparison: would published turn-over scores of groups on single predictions")
+    assert findings(trust)[2].title.startswith(
+        "For comparison: would published turn-over scores of groups on single predictions"
+    )
 
 
 def test_groups_within_chance_are_said_to_be() -> None:
@@ -127,7 +129,10 @@ def test_groups_within_chance_are_said_to_be() -> None:
 
 
 def test_all_groups_beyond_chance() -> None:
-    assert verdict(replace(TRUST, groups=of_groups(-1))) == "1 of 1 groups harms and none help beyond chance (loss on dev)."
+    assert (
+        verdict(replace(TRUST, groups=of_groups(-1)))
+        == "1 of 1 groups harms and none help beyond chance (loss on dev)."
+    )
 
 
 def test_one_estimate_alone_is_said_to_be() -> None:

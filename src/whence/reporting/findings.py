@@ -135,16 +135,19 @@ def _groups(groups: GroupEffects) -> Finding:
     title = "Which groups can be told to harm or help?"
     counts = groups.counts()
     harm, help = counts[HARMS], counts[HELPS]
-    how = (
-        "A group is called where two estimates agree, its published turn-over effect and the summed kernel scores of its "
-        "members, and the published one is more than chance"
-        if groups.alone is None
-        else f"A group is called where its published turn-over effect is more than chance; there is no second estimate, because {groups.alone}"
-    )
-    text = f"{groups.sentence()} {how} (q ≤\u00a0{groups.level:g}: about {100 * groups.level:g}\u00a0% of the called are called by chance)."
+    if groups.alone is None:
+        how = ("A group is called where two estimates agree, its published turn-over effect and the summed kernel scores of its "
+               "members, and the published one is more than chance")  # fmt: skip
+    else:
+        how = ("A group is called where its published turn-over effect is more than chance; there is no second estimate, "
+               f"because {groups.alone}")  # fmt: skip
+    share = f"q ≤\u00a0{groups.level:g}: about {100 * groups.level:g}\u00a0% of the calls are chance"
+    text = f"{groups.sentence()} {how} ({share})."
     if not harm + help:
         return Finding("poor", title, "none", f"{text} Do not act on the order of the table of groups.")
-    said = [f"{count(number)} {verb}{'s' * (number == 1)}" for number, verb in ((harm, "harm"), (help, "help")) if number]
+    said = [
+        f"{count(number)} {verb}{'s' * (number == 1)}" for number, verb in ((harm, "harm"), (help, "help")) if number
+    ]
     return Finding("good", title, ", ".join(said), f"{text} The others may harm or help too: this run cannot tell.")
 
 
