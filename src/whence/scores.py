@@ -2,7 +2,7 @@
 
 On disk, readable without this library:
 
-    scores.json              method, quantity, unit, shape, fingerprints, rows per block
+    scores.json              method, its version and options, quantity, unit, shape, fingerprints, rows per block
     rows.parquet             id, name (group, group_name) of each row;   targets.parquet   id, name of each column
     block-00012.npy          float32 [rows, M]; absent when only summaries are kept
     block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
@@ -13,6 +13,7 @@ A block is done when its summary is there; blocks depend on nothing but their ro
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from whence.significance import (
     sums_against_masks,
 )
 
-__all__ = ["Labels", "NoiseFloor", "Scores", "Top", "compute", "load_scores"]
+__all__ = ["Labels", "NoiseFloor", "Scores", "Top", "begun", "compute", "load_scores"]
 
 FORMAT = 1
 
@@ -404,11 +405,13 @@ def compute(
 ) -> Scores:
     """Fill scores block by block; on disk, only the blocks that are missing.
 
+    A directory that holds all of them is only read, and one in which no block could be made is not begun.
+
     Args:
-        block_of: (first row, last row + 1) → float32 [rows, M].
-        info: what scores.json says of them; its fingerprints decide whether blocks on disk belong to them.
+        block_of: (first row, last row + 1) → float32 [rows, M]; asked for missing blocks alone.
+        info: what scores.json says of them; blocks on disk belong to them if it says the same.
         path: a directory, or None for memory.
-        null: gives null scores [S, M], or None.
+        null: gives null scores [S, M], or None; asked where none are stored.
         block_rows: rows per block; by default about 16 MiB.
         summary_k: extreme rows kept per block and target.
         keep_matrix: keep whole blocks, not only their summaries (on disk).
@@ -416,7 +419,7 @@ def compute(
         progress: told the rows of each finished block.
 
     Raises:
-        WhenceError: the directory holds scores of other data, weights, targets or options.
+        WhenceError: scores that are not finite; the directory holds scores of other data, weights, targets or options.
     """
     # About 16 MiB a block; without the matrix, enough rows that summaries are much smaller than it.
     size = block_rows or max(
@@ -425,37 +428,100 @@ def compute(
     info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
             "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
     scores = Scores(rows, columns, info, path)
-    directory = None if path is None else RunDirectory(path)
-    if directory is not None:
-        if directory.has("scores.json") and directory.read_json("scores.json") != info:
-            raise WhenceError("scores of another run, data or setting", where=str(path),
-                              mend="Give another name, or delete the directory to score again.")  # fmt: skip
-        table = {"id": rows.ids, "name": rows.names}
-        if rows.groups is not None:
-            table |= {"group": rows.groups, "group_name": rows.group_names}
-        directory.write_table("rows.parquet", pa.table(table))
-        directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
-        directory.write_json("scores.json", info)
-    for number, start, stop in scores._ranges():
-        if directory is None or not directory.has(f"block-{number:05d}.safetensors"):
-            block = np.ascontiguousarray(block_of(start, stop), np.float32)
-            if not np.isfinite(block).all():
-                raise WhenceError("scores that are not finite", where=f"rows {start} to {stop - 1}",
-                                  mend="Look for extreme weights or inputs in the run.")  # fmt: skip
-            if directory is None:
-                scores.memory[number] = block
-            else:
-                if keep_matrix:
-                    _save(directory.path / f"block-{number:05d}.npy", block)
-                directory.write_tensors(f"block-{number:05d}.safetensors", summarize(block, start, info["summary_k"]))
-        progress(stop - start)
-    if directory is None:
+    if path is None:
+        for number, start, stop in scores._ranges():
+            scores.memory[number] = _finite(block_of(start, stop), start)
+            progress(stop - start)
         scores.null = null()
-    else:
-        if not directory.has("null.npy") and (drawn := null()) is not None:
-            _save(directory.path / "null.npy", drawn)
-        scores.null = _read_null(directory.path)
+        return scores
+    directory = RunDirectory(path)
+    described = _belongs(directory, info)
+    for number, start, stop in scores._ranges():
+        if not described or not directory.has(f"block-{number:05d}.safetensors"):
+            block = _finite(block_of(start, stop), start)
+            if not described:  # not before there is a block: a method that cannot score leaves nothing behind
+                _describe(directory, scores)
+                described = True
+            if keep_matrix:
+                _save(directory.path / f"block-{number:05d}.npy", block)
+            directory.write_tensors(f"block-{number:05d}.safetensors", summarize(block, start, info["summary_k"]))
+        progress(stop - start)
+    if not directory.has("null.npy") and (drawn := null()) is not None:
+        _save(directory.path / "null.npy", drawn)
+    scores.null = _read_null(directory.path)
     return scores
+
+
+def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
+    """The targets of the scores that a directory holds some or all of, if they are those that ``info`` describes."""
+    directory = None if path is None else RunDirectory(path)
+    if directory is None or not directory.has("scores.json"):
+        return None
+    before = directory.read_json("scores.json")
+    return _labels(directory.read_table("targets.parquet")) if _difference({**before, **info}, before) is None else None
+
+
+def _finite(block: np.ndarray, start: int) -> np.ndarray:
+    block = np.ascontiguousarray(block, np.float32)
+    if not np.isfinite(block).all():
+        raise WhenceError("scores that are not finite", where=f"rows {start} to {start + len(block) - 1}",
+                          mend="Look for extreme weights or inputs in the run.")  # fmt: skip
+    return block
+
+
+def _belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
+    """Whether the directory has scores that ``info`` describes; False where it has none.
+
+    Raises:
+        WhenceError: it has others.
+    """
+    if not directory.has("scores.json"):
+        return False
+    if (different := _difference(info, directory.read_json("scores.json"))) is not None:
+        name, wanted, found = different
+        raise WhenceError("scores of another run, data or setting", where=str(directory.path), got=f"{name} {found}",
+                          expected=wanted, mend="Give another name, or delete the directory to score again.")  # fmt: skip
+    return True
+
+
+def _describe(directory: RunDirectory, scores: Scores) -> None:
+    """Write both axes, then scores.json: where it is, they are."""
+    rows, columns = scores.rows, scores.columns
+    table = {"id": rows.ids, "name": rows.names}
+    if rows.groups is not None:
+        table |= {"group": rows.groups, "group_name": rows.group_names}
+    directory.write_table("rows.parquet", pa.table(table))
+    directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
+    directory.write_json("scores.json", scores.info)
+
+
+_WORDS = {
+    "version": "version of the method",
+    "targets": "targets of fingerprint",
+    "run": "weights, masks and training data of fingerprint",
+    "block_rows": "rows in a block",
+    "summary_k": "extremes in a block",
+    "matrix": "matrix kept",
+}
+
+
+def _difference(wanted: dict[str, Any], found: dict[str, Any]) -> tuple[str, str, str] | None:
+    """The first entry that two descriptions do not share: its name in words, and what each of them says."""
+    wanted = json.loads(json.dumps(wanted))  # as it would be read
+    for key in [*wanted, *(key for key in found if key not in wanted)]:
+        one, other = wanted.get(key), found.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            if (inner := _difference(one, other)) is not None:
+                return inner
+        elif one != other:
+            return _WORDS.get(key, key.replace("_", " ")), _shown(one), _shown(other)
+    return None
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value[:8] if isinstance(value, str) and len(value) == 32 else str(value)  # a fingerprint, or a plain value
 
 
 def load_scores(path: str | os.PathLike[str]) -> Scores:

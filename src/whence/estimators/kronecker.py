@@ -69,6 +69,9 @@ class Kronecker:
         WhenceError: no trained layer of a known kind; the quantity has no gradient; a bad option.
     """
 
+    version = 1
+    rows_of = staticmethod(instance_rows)
+
     def __init__(
         self, run: Run, targets: Dataset, quantity: Quantity, *, damping: float | None = None, share: float = 0.3
     ) -> None:
@@ -80,7 +83,6 @@ class Kronecker:
         if not self.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
                               where="method kronecker", mend="Use method turnover or first_order.")  # fmt: skip
-        self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
         self.probes = _probes(run.task.outputs)
         logits = torch.from_numpy(predict(run.model, run.train))
         if isinstance(run.task, Classification):
@@ -116,9 +118,6 @@ class Kronecker:
             for part, view in zip(self.parts, views, strict=True):
                 scores[start : start + self.batch] += part.scores(view, self.residuals[some])
         return scores.numpy()
-
-    def null(self, count: int, seed: int) -> None:
-        return None
 
     def _parts(self, demand: Demand) -> list[Part]:
         """One part per layer, its principal components taken from a sample of training instances."""
