@@ -56,10 +56,10 @@ def fit(
     **given: Any,
 ) -> None:
     """Train a model in which every training instance has its own mask."""
+    from whence.checkpoints import kept
     from whence.data.loading import Source
     from whence.models import prepare
     from whence.training import fit as train
-    from whence.training import kept
 
     options = TrainingOptions(
         seed=seed, **{name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
