@@ -33,20 +33,22 @@ class FirstOrder:
         WhenceError: the quantity has no gradient.
     """
 
+    version = 1
+    rows_of = staticmethod(mask_rows)
+
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity) -> None:
         if not quantity.differentiable:
             raise WhenceError("a quantity without a gradient", where="method first_order", got=quantity.name,
                               mend="Use method turnover, which takes any metric.")  # fmt: skip
         self.run, self.quantity = run, quantity
-        rows = mask_rows(run.train)
-        self.rows, self.level, self.unit = rows.labels, rows.level, quantity.unit
+        self.ids = mask_rows(run.train).labels.ids
         self.layers = run.layers
         with evaluating(run.model), frozen(run.model):
             parts = [self._gradients(targets, start) for start in range(0, len(targets), _TARGETS_AT_ONCE)]
         self.gradients = torch.cat(parts) * quantity.helps  # (M, D over all layers)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        return self._scores(self.rows.ids[start:stop], "own")
+        return self._scores(self.ids[start:stop], "own")
 
     def null(self, count: int, seed: int) -> np.ndarray:
         return self._scores((seed << 32) + np.arange(count), "random")

@@ -70,6 +70,9 @@ class Kronecker:
         WhenceError: no trained layer of a known kind; the quantity has no gradient; a bad option.
     """
 
+    version = 1
+    rows_of = staticmethod(instance_rows)
+
     def __init__(
         self, run: Run, targets: Dataset, quantity: Quantity, *, damping: float | None = None, share: float = 0.3
     ) -> None:
@@ -81,7 +84,6 @@ class Kronecker:
         if not self.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
                               where="method kronecker", mend="Use method turnover or first_order.")  # fmt: skip
-        self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
         self.probes = _probes(run.task.outputs)
         self.parts = self._parts()
         self._cache: list[list[torch.Tensor]] = []
@@ -119,9 +121,6 @@ class Kronecker:
             for part, look in zip(self.parts[1:], looks[1:], strict=True):
                 similar += part.similarity(look, c, rows)
             scores[rows[:, None], asking] += similar.mul_(residuals[rows, c, None]).mul_(amounts)
-
-    def null(self, count: int, seed: int) -> None:
-        return None
 
     def _parts(self) -> list[Part]:
         """One part per layer, its principal components taken from a sample of training instances."""
