@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from whence.data import Batch, Dataset
+from whence.data.inputs import ModelInputs
 from whence.dropout import full
 from whence.estimators.base import frozen
 from whence.forward import device_of, evaluating, outputs
@@ -33,7 +34,8 @@ class LayerView:
     """One layer and a batch of B instances.
 
     Attributes:
-        reads: float32 [B, P, D + 1], what the layer reads at each position, a one appended where it has a bias.
+        reads: float32 [B, P, D + 1], what the layer reads at each position, a one appended where it has a bias. Zeros at the
+            padding of texts.
         moves: float32 [B, R, P, H], the gradient of each of R probes of the outputs in the layer's output.
     """
 
@@ -88,8 +90,9 @@ class Views:
             The outputs [B, C], and one view per layer.
         """
         with self._looking() as seen, evaluating(self.model), frozen(self.model), full(), torch.enable_grad():
-            result = outputs(self.model, batch.to(device_of(self.model)).inputs)
-            reads = [_reads(layer, *seen[layer][0]) for layer in self.layers]
+            inputs = batch.to(device_of(self.model)).inputs
+            result = outputs(self.model, inputs)
+            reads = [_unpadded(_reads(layer, *seen[layer][0]), inputs) for layer in self.layers]
             nudges = [seen[layer][1] for layer in self.layers]
             moved: list[tuple[torch.Tensor, ...]] = []
             for probe in [] if probes is None else probes:
@@ -162,6 +165,14 @@ def _reads(layer: nn.Module, given: torch.Tensor, *more: Any) -> torch.Tensor:
     else:
         read = given.reshape(len(given), -1, given.shape[-1]).float()
     return F.pad(read, (0, 1), value=1.0) if layer.bias is not None else read
+
+
+def _unpadded(reads: torch.Tensor, inputs: ModelInputs) -> torch.Tensor:
+    """Zeros where a text has no token, as the inputs' ``attention_mask`` [B, P] says."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+    if not isinstance(mask, torch.Tensor) or mask.shape != reads.shape[:2]:
+        return reads
+    return reads * mask[..., None].to(reads)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
