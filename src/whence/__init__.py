@@ -13,12 +13,13 @@ from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, 
 from whence.ensembles import Ensemble, ensemble
 from whence.errors import WhenceError
 from whence.estimators import influence
+from whence.estimators.memorization import memorization
 from whence.models import prepare
 from whence.reporting import report
 from whence.resolution import resolution
 from whence.run import Run, open_run
 from whence.scores import Scores, load_scores
-from whence.subnetworks import memorization, out_of_sample, subnetwork_average
+from whence.subnetworks import out_of_sample, subnetwork_average
 from whence.training import fit
 
 __version__ = "0.1.0.dev0"

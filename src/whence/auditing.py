@@ -11,9 +11,10 @@ import pyarrow as pa
 from whence.data import Classification
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
+from whence.estimators.memorization import memorization
 from whence.forward import predict
 from whence.run import Run
-from whence.subnetworks import memorization, out_of_sample, probabilities
+from whence.subnetworks import out_of_sample, probabilities
 
 __all__ = ["KINDS", "Audit", "audit"]
 
@@ -79,7 +80,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
 
     - ``p_wrong`` = 1 − p̄(given label): how likely an independent annotation would differ. It is not calibrated.
     - ``suggested_label``: the class of the largest p̄.
-    - ``memorization`` = P(y; own) − P(y; flipped).
+    - ``memorization``: how much more often a model gets the label right when trained on it (``whence.memorization``).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
     - ``kind``: label_issue (another class has p̄ above one half, and the full network prefers another too), memorized
       (memorization above one half), ambiguous (no class has p̄ above one half), ok.
@@ -94,7 +95,8 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     Returns:
         The audit; with a run directory it is also written to RUN/audit.parquet.
     """
-    judged = _classification(run) if isinstance(run.task, Classification) else _regression(run)
+    memory = memorization(run)
+    judged = _classification(run, memory) if isinstance(run.task, Classification) else _regression(run)
     train = run.train
     influence_on_dev, used = np.full(len(train), np.nan), None
     if "dev" in run.splits:
@@ -111,7 +113,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         "given_label": train.task.show(train.targets),
         "suggested_label": judged.pop("suggested"),
         "p_wrong": judged.pop("p_wrong"),
-        "memorization": memorization(run),
+        "memorization": memory,
         "influence_on_dev": influence_on_dev,
         "kind": judged.pop("kind"),
         **judged,
@@ -133,7 +135,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _classification(run: Run) -> dict[str, Any]:
+def _classification(run: Run, memory: np.ndarray) -> dict[str, Any]:
     rows, given = np.arange(len(run.train)), run.train.targets
     flipped, full = out_of_sample(run), probabilities(run)
     trusted = (flipped + full) / 2
@@ -141,7 +143,7 @@ def _classification(run: Run) -> dict[str, Any]:
     p_own = probabilities(run, mask="own")[rows, given]
     kind = np.full(len(rows), "ok", dtype=object)
     kind[largest <= 0.5] = "ambiguous"
-    kind[p_own - flipped[rows, given] > 0.5] = "memorized"
+    kind[memory > 0.5] = "memorized"
     # The flipped network alone also suspects instances that are merely rare: its units were trained against them.
     kind[(suggested != given) & (largest > 0.5) & (full.argmax(1) != given)] = "label_issue"
     return {"suggested": run.task.show(suggested), "p_wrong": 1 - trusted[rows, given], "kind": kind,

@@ -36,17 +36,13 @@ from whence.estimators.kernel import mean_curvature, residuals, residuals_at
 from whence.estimators.parts import Demand, Part, part_for
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut, mixture
-from whence.estimators.views import Views
+from whence.estimators.views import Views, probes_of
 from whence.forward import predict
 from whence.quantities import Quantity, loss_of
 from whence.run import Run
 
 __all__ = ["Kronecker"]
 
-_MOST_PROBES = 16
-_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE = 512  # instances that principal components are taken from, fewer where that is more than
-_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
 _CACHED_BYTES = 2**29  # of what layers read, kept between passes; above it, passes are repeated
 
 
@@ -81,7 +77,7 @@ class Kronecker:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
                               where="method kronecker", mend="Use method turnover or first_order.")  # fmt: skip
         self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
-        self.probes = _probes(run.task.outputs)
+        self.probes = probes_of(run.task.outputs)
         logits = torch.from_numpy(predict(run.model, run.train))
         if isinstance(run.task, Classification):
             temperature = matched_temperature(run)
@@ -122,13 +118,7 @@ class Kronecker:
 
     def _parts(self, demand: Demand) -> list[Part]:
         """One part per layer, its principal components taken from a sample of training instances."""
-        train = self.run.train
-        _, first = self.views(train.batch(np.arange(1)), self.probes)
-        each = sum(view.reads.numel() + view.moves.numel() for view in first)
-        self.batch = max(1, min(1024, _BATCH_NUMBERS // each))
-        size = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))
-        chosen = np.unique(np.linspace(0, len(train) - 1, size).astype(np.int64))
-        batches = [views for _, views in self.views.all(train.select(chosen), self.probes, min(64, self.batch))]
+        self.batch, batches = self.views.sample(self.run.train, self.probes)
         return [
             part_for([views[number] for views in batches], demand, per_class=len(self.probes) == self.run.task.outputs)
             for number in range(len(self.views.layers))
@@ -180,11 +170,3 @@ class Kronecker:
                 kept.append(reads)
             yield chosen, reads
         self._cache = kept if size <= _CACHED_BYTES else []
-
-
-def _probes(outputs: int) -> torch.Tensor:
-    """Each output, or 16 random signs whose mean product is the identity: [R, C], scaled so that R terms make a mean."""
-    if outputs <= _MOST_PROBES:
-        return torch.eye(outputs)
-    signs = torch.randint(2, (_MOST_PROBES, outputs), generator=torch.Generator().manual_seed(0))
-    return (2.0 * signs - 1) / outputs**0.5

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from whence.estimators.base import cholesky
 from whence.estimators.views import LayerView
 
-__all__ = ["Demand", "Part", "part_for"]
+__all__ = ["Demand", "Part", "joined", "part_for", "principal_components", "project"]
 
 _MOST_CURVATURES = 32  # classes with a curvature of their own; the others share one
 _MINOR = 0.1  # residuals below this share of a target's largest are left out
@@ -94,11 +94,17 @@ def part_for(sample: Sequence[LayerView], demand: Demand, *, per_class: bool) ->
     Args:
         per_class: whether there is one probe per output, as sums over positions need. If not, positions are averaged.
     """
+    reads, moves = joined(sample)
+    summed = per_class and reads.shape[1] > 1
+    return Summed(reads, moves, demand) if summed else Factored(reads, moves, demand)
+
+
+def joined(sample: Sequence[LayerView]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reads [n, P, D] and moves [n, R, P, H] of all batches of a sample, padded by zeros to the most positions."""
     most = max(view.reads.shape[1] for view in sample)  # batches of texts differ in length
     reads = torch.cat([pad(view.reads, (0, 0, 0, most - view.reads.shape[1])) for view in sample])
     moves = torch.cat([pad(view.moves, (0, 0, 0, most - view.moves.shape[2])) for view in sample])
-    summed = per_class and reads.shape[1] > 1
-    return Summed(reads, moves, demand) if summed else Factored(reads, moves, demand)
+    return reads, moves
 
 
 class _Learner:
@@ -121,8 +127,8 @@ class Factored(_Learner):
     def __init__(self, reads: torch.Tensor, moves: torch.Tensor, demand: Demand) -> None:
         reads, moves = reads.mean(1), moves.sum(2).flatten(1) / moves.shape[1] ** 0.5
         self.demand = demand
-        self.read_basis = _components(reads, _READS)
-        self.move_basis = _components(moves, _MOVES)
+        self.read_basis = principal_components(reads, _READS)
+        self.move_basis = principal_components(moves, _MOVES)
         self.square = float((reads**2).mean())
         self.scale = float((moves**2).sum(1).mean().sqrt())
         self.curvatures = _Curvatures(_width(reads, self.read_basis), demand)
@@ -131,7 +137,7 @@ class Factored(_Learner):
         self.moved = torch.empty(_width(moves, self.move_basis), demand.targets)  # J(x), [k, M]
 
     def kept(self, view: LayerView) -> torch.Tensor:
-        return _project(view.reads.mean(1, keepdim=True), self.read_basis).cpu()
+        return project(view.reads.mean(1, keepdim=True), self.read_basis).cpu()
 
     def meet(self, view: LayerView) -> None:
         reads = self.kept(view)[:, 0]
@@ -149,7 +155,7 @@ class Factored(_Learner):
         return similarity.mul_(self._moves(view) @ self.moved)
 
     def _moves(self, view: LayerView) -> torch.Tensor:
-        return _project(view.moves.sum(2).flatten(1) / view.moves.shape[1] ** 0.5, self.move_basis).cpu()
+        return project(view.moves.sum(2).flatten(1) / view.moves.shape[1] ** 0.5, self.move_basis).cpu()
 
 
 class Summed(_Learner):
@@ -157,8 +163,8 @@ class Summed(_Learner):
 
     def __init__(self, reads: torch.Tensor, moves: torch.Tensor, demand: Demand) -> None:
         self.demand = demand
-        self.read_basis = _components(reads.flatten(0, 1), _SUMMED_READS)
-        self.move_basis = _components(moves.flatten(0, 2), _SUMMED_MOVES)
+        self.read_basis = principal_components(reads.flatten(0, 1), _SUMMED_READS)
+        self.move_basis = principal_components(moves.flatten(0, 2), _SUMMED_MOVES)
         self.square = float((reads**2).sum(1).mean())
         self.scale = float((moves.sum(2) ** 2).sum(2).mean().sqrt())
         self.curvatures = _Curvatures(_width(reads, self.read_basis), demand)
@@ -166,7 +172,7 @@ class Summed(_Learner):
         self.asked = [torch.empty(0)] * len(demand.asking)  # G_c(x)A_c⁻¹·e_c(x)/s_c, [h·d, M_c]
 
     def kept(self, view: LayerView) -> torch.Tensor:
-        return _project(view.reads, self.read_basis).cpu()
+        return project(view.reads, self.read_basis).cpu()
 
     def meet(self, view: LayerView) -> None:
         gradients = self._gradients(view)  # (B, C, h, d)
@@ -186,7 +192,7 @@ class Summed(_Learner):
         return total
 
     def _gradients(self, view: LayerView) -> torch.Tensor:
-        moves = _project(view.moves, self.move_basis).cpu()  # (B, C, P, h)
+        moves = project(view.moves, self.move_basis).cpu()  # (B, C, P, h)
         return torch.einsum("bcph,bpd->bchd", moves, self.kept(view))
 
 
@@ -221,7 +227,7 @@ class _Curvatures:
         return [cholesky(moment + ridge) for moment in moments]
 
 
-def _components(rows: torch.Tensor, most: int) -> torch.Tensor | None:
+def principal_components(rows: torch.Tensor, most: int) -> torch.Tensor | None:
     """The leading right singular vectors of [n, d] as columns [d, most]; None where d is not above ``most``."""
     if rows.shape[1] <= most:
         return None
@@ -238,5 +244,5 @@ def _width(rows: torch.Tensor, basis: torch.Tensor | None) -> int:
     return rows.shape[-1] if basis is None else basis.shape[1]
 
 
-def _project(rows: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
+def project(rows: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
     return rows if basis is None else rows @ basis.to(rows)

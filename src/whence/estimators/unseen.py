@@ -23,7 +23,7 @@ from whence.data import Classification
 from whence.data.tasks import Task
 from whence.estimators.base import cholesky
 
-__all__ = ["LeftOut", "mixture"]
+__all__ = ["LeftOut", "likely_temperature", "mixture"]
 
 _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
@@ -47,7 +47,9 @@ def mixture(
         return network
     if not isinstance(task, Classification):
         return (1 - share) * network + share * torch.stack([said for said, _ in ridge]).mean(0)
-    said = torch.stack([_most_likely(scores, wanted.argmax(1)) for scores, wanted in ridge]).mean(0)
+    said = torch.stack(
+        [(scores / likely_temperature(scores, wanted.argmax(1))).softmax(1) for scores, wanted in ridge]
+    ).mean(0)
     return ((1 - share) * network.softmax(1) + share * said).clamp_min(1e-12).log()
 
 
@@ -91,11 +93,15 @@ class LeftOut:
 
     def predict(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What the regression without each instance says of it: ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ), float32 [B, C]."""
+        return self.without(features, targets)[0]
+
+    def without(self, features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What ``predict`` gives, and each instance's leverage h, 0 to 1: float32 [B, C] and [B]."""
         centered = self._read(features)[:, :-1] - self.mean
         said = centered @ self.weights + self.intercept
         whitened = torch.linalg.solve_triangular(self.factor, centered.T, upper=False)
-        leverage = ((whitened**2).sum(0) + 1) / self.count
-        return targets - (targets - said) / (1 - leverage).clamp_min(1e-6)[:, None]
+        leverage = (((whitened**2).sum(0) + 1) / self.count).clamp_max(1 - 1e-6)
+        return targets - (targets - said) / (1 - leverage)[:, None], leverage
 
     def _read(self, features: torch.Tensor) -> torch.Tensor:
         if self.reference is None:
@@ -105,8 +111,8 @@ class LeftOut:
         return torch.nn.functional.pad(features, (0, 1), value=1.0)
 
 
-def _most_likely(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """softmax(scores / T) with the T at which the labels are most likely: float32 [N, C]."""
+def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """The T at which the labels are most likely by softmax(scores / T)."""
     temperatures = np.exp(np.linspace(-4, 2, 25))
     losses = [float(cross_entropy(scores / t, labels)) for t in temperatures]
-    return (scores / temperatures[int(np.argmin(losses))]).softmax(1)
+    return float(temperatures[int(np.argmin(losses))])

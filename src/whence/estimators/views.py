@@ -23,9 +23,13 @@ from whence.dropout import full
 from whence.estimators.base import frozen
 from whence.forward import device_of, evaluating, outputs
 
-__all__ = ["LayerView", "Views"]
+__all__ = ["LayerView", "Views", "probes_of"]
 
 _SKETCH = 2048  # columns of a bag's sketch
+_MOST_PROBES = 16
+_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
+_SAMPLE = 512  # instances of a sample, fewer where that is more than
+_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,19 @@ class Views:
         for batch in data.batches(size):
             yield self(batch, probes)
 
+    def sample(self, data: Dataset, probes: torch.Tensor) -> tuple[int, list[list[LayerView]]]:
+        """Views of up to 512 instances spread over the data, and how many instances fit into one batch.
+
+        Returns:
+            The batch size, and for each batch of the sample one view per layer.
+        """
+        _, first = self(data.batch(np.arange(1)), probes)
+        each = sum(view.reads.numel() + view.moves.numel() for view in first)
+        size = max(1, min(1024, _BATCH_NUMBERS // each))
+        count = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))
+        chosen = np.unique(np.linspace(0, len(data) - 1, count).astype(np.int64))
+        return size, [views for _, views in self.all(data.select(chosen), probes, min(64, size))]
+
     @contextmanager
     def _looking(self) -> Iterator[dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]]]:
         """While it lasts, each layer's call leaves its inputs and a zero that was added to its output."""
@@ -127,6 +144,14 @@ class Views:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def probes_of(outputs: int) -> torch.Tensor:
+    """Each output, or 16 random signs whose mean product is the identity: [R, C], scaled so that R terms make a mean."""
+    if outputs <= _MOST_PROBES:
+        return torch.eye(outputs)
+    signs = torch.randint(2, (_MOST_PROBES, outputs), generator=torch.Generator().manual_seed(0))
+    return (2.0 * signs - 1) / outputs**0.5
 
 
 def _is_known(module: nn.Module) -> bool:
