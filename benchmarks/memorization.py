@@ -4,11 +4,12 @@
 
 For each set, networks are retrained on random halves of the training instances (Feldman and Zhang 2020). *ordinary*: 150 networks
 without masks, each from its own weights; the scored network has the same layers and optimizer, and turn-over dropout after the
-last hidden one. *recipe*: ``whence.evaluation.retrain`` of the scored run, a ready-made ``mlp`` trained by ``whence.fit``, 60 halves
-twice; *published*: the halves of digits that are kept beside the folder of real data. Printed are the reliability of the truth, and
-for the difference of own and flipped mask (old) and ``whence.memorization`` (new) the Pearson correlation of one run, mean ±
-standard deviation over seeds, and of the mean of the estimates of all runs. Then how many instances the truth and one run put above
-one half, and how many of these are the same. Retrained networks' answers are kept in FOLDER.
+last hidden one. *recipe*: ``whence.evaluation.retrain`` of the scored run, a ready-made ``mlp`` trained by ``whence.fit``, 60
+halves twice; *published*: halves of digits that are kept beside the folder of real data. Printed are the reliability of the truth,
+and for the difference of own and flipped mask (old) and ``whence.memorization`` (new) the Pearson correlation of one run, mean ±
+standard deviation over seeds, and of the mean of the estimates of all runs. Then how many instances one run calls known by
+heart (old: a difference above one half), and how many of these memorize by more than one half in truth. Retrained networks'
+answers are kept in FOLDER.
 
 Sets marked * were looked at while the estimate was chosen; the others were not.
 """
@@ -27,6 +28,7 @@ from torch import nn
 import whence
 from estimators import BATCH, DECAY, EPOCHS_OF_HALVES, MOMENTUM, RATE, Arrays, digits, fashion, mnist, text, trained
 from peer_settings import setting, shared_data
+from whence.estimators.memorization import memories
 from whence.evaluation import memorization_agreement, retrain
 from whence.evaluation.ground_truth import GroundTruth
 from whence.scores import Labels
@@ -89,11 +91,15 @@ def main() -> None:
 def report(name: str, case: Case, seeds: int, folder: Path) -> None:
     arrays = case.make()
     found: dict[str, list[np.ndarray]] = {"old": [], "new": []}
+    heart: dict[str, list[np.ndarray]] = {"old": [], "new": []}
     truth = None
     for run in runs(arrays, case, seeds):
         truth = truth or truth_of(run, arrays, case, folder / name.replace("*", "").replace(" ", "_"))
         found["old"].append(turnover_memorization(run))
-        found["new"].append(whence.memorization(run))
+        estimated = memories(run)
+        found["new"].append(estimated.memorization)
+        heart["old"].append(found["old"][-1] > 0.5)
+        heart["new"].append(estimated.by_heart)
     assert truth is not None
     judged = memorization_agreement(found["new"][0], truth)
     print(f"{name}, hidden {case.hidden}, {case.truth}: reliability {judged.reliability:.3f}", flush=True)
@@ -101,10 +107,14 @@ def report(name: str, case: Case, seeds: int, folder: Path) -> None:
         each = [memorization_agreement(value, truth).pearson for value in values]
         spread = np.std(each, ddof=1) if seeds > 1 else 0.0
         together = memorization_agreement(np.mean(values, axis=0), truth).pearson
-        above = [(value > 0.5).sum() for value in values]
-        both = [((value > 0.5) & (judged.memorization > 0.5)).sum() for value in values]
-        print(f"  {estimate}  one run {np.mean(each):.3f} ± {spread:.3f}  mean of {seeds} {together:.3f}  above ½: "
-              f"{np.mean(above):.0f}, {np.mean(both):.0f} of them among {(judged.memorization > 0.5).sum()}", flush=True)  # fmt: skip
+        real = judged.memorization > 0.5
+        called = np.mean([some.sum() for some in heart[estimate]])
+        right = np.mean([(some & real).sum() for some in heart[estimate]])
+        print(
+            f"  {estimate}  one run {np.mean(each):.3f} ± {spread:.3f}  mean of {seeds} {together:.3f}  "
+            f"by heart: {called:.0f}, {right:.0f} of them among {real.sum()}",
+            flush=True,
+        )
 
 
 def runs(arrays: Arrays, case: Case, seeds: int) -> Iterator[whence.Run]:
@@ -141,8 +151,9 @@ def as_truth(members: np.ndarray, correct: np.ndarray) -> GroundTruth:
     """A ground truth [K, N] and [K, R, N] that judges training instances alone."""
     rows = Labels(np.arange(members.shape[1]), [str(row) for row in range(members.shape[1])])
     nothing = Labels(np.empty(0, np.int64), [])
-    return GroundTruth(members, rows, nothing, {"loss": np.zeros((*correct.shape[:2], 0), np.float32)}, correct, rows,
-                       np.arange(members.shape[1]), {})  # fmt: skip
+    values = {"loss": np.zeros((*correct.shape[:2], 0), np.float32)}
+    settings = {"kind": "random", "level": "instance", "seeds": correct.shape[1]}
+    return GroundTruth(rows, nothing, rows, np.arange(members.shape[1]), members, values, correct, settings)
 
 
 def answers(arrays: Arrays, hidden: tuple[int, ...], members: torch.Tensor, generator: torch.Generator) -> np.ndarray:

@@ -13,6 +13,7 @@ import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError
 from whence.data.inputs import ArrayInputs
+from whence.estimators.memorization import memories
 from whence.estimators.unseen import LeftOut
 from whence.evaluation import memorization_agreement, retrain
 from whence.subnetworks import turnover_memorization
@@ -190,3 +191,12 @@ def test_pictures():
     assert found.shape == (50,)
     assert np.isfinite(found).all()
     assert found.std() > 0
+
+
+def test_by_heart_is_wrong_without_and_right_with(run):
+    """It follows from the two margins: more where there is less data, and it never contains what is right anyway."""
+    half, whole = (memories(run, fraction=f) for f in (0.5, 1.0))
+    assert half.by_heart.any()
+    assert (half.by_heart | ~whole.by_heart).all()
+    assert half.memorization[half.by_heart].min() > np.median(half.memorization)
+    np.testing.assert_array_equal(half.memorization, whence.memorization(run))

@@ -21,6 +21,7 @@ even when it is trained on; above, it is right without.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,12 +36,27 @@ from whence.forward import predict
 from whence.run import Run
 from whence.subnetworks import turnover_memorization
 
-__all__ = ["memorization"]
+__all__ = ["Memories", "memories", "memorization"]
 
 _READS, _POOLED_READS = (
     2048,
     128,
 )  # principal components kept of a layer that reads one position, and of one that reads many
+
+
+@dataclass(frozen=True, eq=False)
+class Memories:
+    """What a model owes to having trained on each instance.
+
+    Attributes:
+        memorization: float32 [N], as ``memorization`` returns it.
+        by_heart: bool [N], margin below zero without the instance and above zero with it. The memorization of such an instance
+            need not be above one half: it is an expectation, and flat where margins are uncertain. Without known layers, a
+            difference above one half; of a regression, none.
+    """
+
+    memorization: np.ndarray
+    by_heart: np.ndarray
 
 
 def memorization(run: Run, *, fraction: float = 0.5) -> np.ndarray:
@@ -68,22 +84,27 @@ def memorization(run: Run, *, fraction: float = 0.5) -> np.ndarray:
     Raises:
         WhenceError: a fraction out of range.
     """
+    return memories(run, fraction=fraction).memorization
+
+
+def memories(run: Run, *, fraction: float = 0.5) -> Memories:
+    """What ``memorization`` gives, and which instances are known by heart. Arguments and errors are the same."""
     if not 0 < fraction <= 1:
         raise WhenceError("a fraction out of range", where="memorization", got=fraction, expected="above 0, at most 1")
     if not isinstance(run.task, Classification):
-        return turnover_memorization(run)
+        return Memories(turnover_memorization(run), np.zeros(len(run.train), bool))
     features = _Features(run)
     if not features.layers:
-        return turnover_memorization(run)
+        difference = turnover_memorization(run)
+        return Memories(difference, difference > 0.5)
     labels = torch.from_numpy(run.train.targets)
     without, leverage = _left_out(features, one_hot(labels, run.task.outputs).float())
     temperature = likely_temperature(without, labels)
     margin = _margin(without, labels)
     lift = leverage / (1 - leverage)
-    lift = _strength(run, margin, lift) * lift / fraction
-    gained = torch.sigmoid((margin + lift) / temperature) - torch.sigmoid(margin / temperature)
-    result: np.ndarray = gained.numpy()
-    return result
+    lifted = margin + _strength(run, margin, lift) * lift / fraction
+    gained = torch.sigmoid(lifted / temperature) - torch.sigmoid(margin / temperature)
+    return Memories(gained.numpy(), ((margin < 0) & (lifted > 0)).numpy())
 
 
 def _left_out(features: _Features, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
