@@ -412,7 +412,7 @@ def test_interrupted_and_resumed(whence, tmp_path, monkeypatch):
     step = _Loop._step
 
     def stopping(self, batches):
-        if self.step == 2 * self.steps_per_epoch:
+        if self.progress.step == 2 * self.schedule.steps_per_epoch:
             raise KeyboardInterrupt
         return step(self, batches)
 

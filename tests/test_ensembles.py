@@ -8,7 +8,8 @@ import pytest
 import whence
 from tests.toys import trained
 from whence import WhenceError, ensemble
-from whence.scores import Labels, compute
+from whence.score_store import compute
+from whence.scores import Labels
 
 
 def scores_of(matrix, run, *, order=None, columns=None, path=None, null=None, method="kernel", block_rows=16):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError, load_scores
-from whence.scores import Labels, NoiseFloor, compute
+from whence.score_store import compute
+from whence.scores import Labels, NoiseFloor
 
 
 def scores_of(matrix, path=None, block_rows=None, null=None, **options):
@@ -103,6 +104,15 @@ def test_interrupted_scores_resume(tmp_path):
     assert np.array_equal(load_scores(tmp_path / "s"), matrix)
     with pytest.raises(WhenceError, match="scores of another run, data or setting"):
         compute(block(99), rows, columns, {"method": "other"}, path=tmp_path / "s", block_rows=10)
+
+
+def test_blocks_that_nothing_describes_are_not_taken(tmp_path):
+    before, matrix = random_matrix(40, 5, seed=1), random_matrix(40, 5)
+    scores_of(before, tmp_path / "s", block_rows=10, null=before)
+    (tmp_path / "s" / "scores.json").unlink()
+    scores = scores_of(matrix, tmp_path / "s", block_rows=10)
+    assert np.array_equal(scores, matrix)
+    assert load_scores(tmp_path / "s").null is None
 
 
 def test_without_the_matrix(tmp_path):

@@ -13,7 +13,8 @@ import whence
 from tests.test_scores import scores_of
 from tests.toys import trained
 from whence import WhenceError
-from whence.scores import Labels, compute
+from whence.score_store import compute
+from whence.scores import Labels
 from whence.significance import MaskNull, RunNull, false_discovery_rates
 
 SEED = np.random.default_rng

@@ -48,9 +48,9 @@ def test_the_loop_is_the_plain_loop():
                      weight_decay=0.0, device="cpu", seed=5)  # fmt: skip
     model = network(6, 16, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    from whence.training import _derived
+    from whence.schedule import derived
 
-    order = torch.randperm(50, generator=torch.Generator().manual_seed(_derived(5, 0, 0))).numpy()
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(derived(5, 0, 0))).numpy()
     for start in range(0, 50, 10):
         batch = data.batch(order[start : start + 10])
         optimizer.zero_grad()
@@ -115,7 +115,7 @@ def test_resumed_runs_are_identical(tmp_path, stop_at, monkeypatch):
     step = _Loop._step
 
     def stopping(self, batches):
-        if self.step == stop_at:
+        if self.progress.step == stop_at:
             raise Stop
         return step(self, batches)
 
@@ -147,7 +147,7 @@ def test_ordinary_dropout_beside_ours_resumes_too(tmp_path, monkeypatch):
     step = _Loop._step
     with monkeypatch.context() as patch:
         patch.setattr(
-            _Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.step == 5 else step(self, b)
+            _Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.progress.step == 5 else step(self, b)
         )
         with pytest.raises(Stop):
             run(tmp_path / "stopped")
@@ -354,7 +354,7 @@ def test_random_augmentation(tmp_path, monkeypatch):
     step = _Loop._step
     with monkeypatch.context() as patch:
         patch.setattr(
-            _Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.step == 6 else step(self, b)
+            _Loop, "_step", lambda self, b: (_ for _ in ()).throw(Stop()) if self.progress.step == 6 else step(self, b)
         )
         with pytest.raises(Stop):
             whence.fit(network(6, 16, 3), Augmented(blobs(40)), out=tmp_path / "stopped", **options)

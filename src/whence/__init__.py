@@ -18,7 +18,8 @@ from whence.models import prepare
 from whence.reporting import report
 from whence.resolution import resolution
 from whence.run import Run, open_run
-from whence.scores import Scores, load_scores
+from whence.score_store import load_scores
+from whence.scores import Scores
 from whence.subnetworks import out_of_sample, subnetwork_average
 from whence.training import fit
 

@@ -30,12 +30,12 @@ class Ensemble(Scores):
 
     def standard_errors(self) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, float32 [rows, M]) in order: the standard error of each mean score, from its spread over runs."""
-        for _, start, stop in self._ranges():
+        for _, start, stop in self.ranges():
             yield start, _mean_and_error(self._of_runs(start, stop))[1]
 
     def mean_of_runs(self) -> np.ndarray:
         """float64 [N, K]: the mean over targets of each row in each run, scaled."""
-        return np.concatenate([self._of_runs(start, stop).mean(axis=2).T for _, start, stop in self._ranges()])
+        return np.concatenate([self._of_runs(start, stop).mean(axis=2).T for _, start, stop in self.ranges()])
 
     def _of_runs(self, start: int, stop: int) -> np.ndarray:
         """Scaled scores of some rows in each run: float64 [K, rows, M]."""
@@ -58,7 +58,7 @@ class Ensemble(Scores):
             yield from super()._judged()
             return
         chance = RunNull(len(self.members))
-        for _, start, stop in self._ranges():
+        for _, start, stop in self.ranges():
             mean, error = _mean_and_error(self._of_runs(start, stop))
             yield start, mean, *chance.judge(mean, error)
 

@@ -5,7 +5,7 @@
     instances.parquet    id, name, split, group, label (and text) of every instance
     history.parquet      one row per epoch: the exposure curves
     checkpoint.safetensors   while training lasts
-    scores/NAME/         blocks of scores (see ``whence.scores``)
+    scores/NAME/         blocks of scores (see ``whence.score_store``)
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
     audit.parquet, evaluation.json, report.html
 

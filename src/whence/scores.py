@@ -1,20 +1,12 @@
 """Scores: N training instances (or groups) by M targets, in blocks of rows, with the noise they were measured against.
 
-On disk, readable without this library:
-
-    scores.json              method, quantity, unit, shape, fingerprints, rows per block
-    rows.parquet             id, name (group, group_name) of each row;   targets.parquet   id, name of each column
-    block-00012.npy          float32 [rows, M]; absent when only summaries are kept
-    block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
-    null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
-
-A block is done when its summary is there; blocks depend on nothing but their rows, so any process may make any of them.
+What can be asked of them. How they are made and stored: ``score_store.py``; of several runs: ``ensembles.py``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -27,7 +19,7 @@ import torch
 from whence.errors import WhenceError
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
-from whence.rundir import RunDirectory, write_aside
+from whence.rundir import write_aside
 from whence.significance import (
     MaskNull,
     PairSignificance,
@@ -36,10 +28,9 @@ from whence.significance import (
     false_discovery_rates,
     sums_against_masks,
 )
+from whence.summaries import extreme, merge, summarize
 
-__all__ = ["Labels", "NoiseFloor", "Scores", "Top", "compute", "load_scores"]
-
-FORMAT = 1
+__all__ = ["Labels", "NoiseFloor", "Scores", "Top"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +69,10 @@ class Scores:
 
     Attributes:
         rows, columns: ids and names along both axes.
-        info: method, quantity, unit, level ("instance" or "group"), fingerprints.
-        path: the directory of a stored matrix, or None for one in memory.
+        info: method, quantity, unit, level ("instance" or "group"), fingerprints, rows in a block.
+        path: the directory of stored scores, or None.
+        memory: the blocks by number, of scores that are not stored.
+        null: float32 [S, M], scores of masks that were never trained on; None for methods without masks.
     """
 
     rows: Labels
@@ -113,35 +106,34 @@ class Scores:
         Raises:
             WhenceError: only summaries were kept, or a block is missing or damaged.
         """
-        for number, start, stop in self._ranges():
+        for number, start, stop in self.ranges():
             yield start, self._read(number, start, stop)
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """float32 [len(rows), M]: scores of some rows, by position; only the blocks that hold them are read."""
         result = np.empty((len(rows), self.shape[1]), np.float32)
-        for number, start, stop in self._ranges():
+        for number, start, stop in self.ranges():
             within = (rows >= start) & (rows < stop)
             if within.any():
                 result[within] = self._read(number, start, stop)[rows[within] - start]
         return result
 
+    def ranges(self) -> Iterator[tuple[int, int, int]]:
+        """(number, first row, last row + 1) of each block."""
+        size = self.info["block_rows"]
+        for number, start in enumerate(range(0, len(self.rows), size)):
+            yield number, start, min(start + size, len(self.rows))
+
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
-        if self.path is None:
-            return self.memory[number]
-        file = self.path / f"block-{number:05d}.npy"
-        if not self.info.get("matrix", True):
-            raise WhenceError("the matrix of scores was not kept", where=str(self.path),
-                              mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
-        try:
-            block: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise WhenceError(
-                "a damaged file", where=str(file), got=str(error), expected="a block of scores"
-            ) from error
-        if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
-            raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
-                              expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
-        return block
+        """One block, float32 [stop − start, M]."""
+        return self.memory[number]
+
+    def _summary(self, number: int, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """What ``summarize`` says of one block."""
+        return summarize(self._read(number, start, stop), start, self.info.get("summary_k", 0))
+
+    def _summaries(self) -> Iterator[dict[str, torch.Tensor]]:
+        return (self._summary(*block) for block in self.ranges())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.empty(self.shape, np.float32)
@@ -155,7 +147,7 @@ class Scores:
 
     def mean_over_targets(self) -> np.ndarray:
         """float64 [N]: the mean influence of each row over all targets."""
-        return np.concatenate([summary["row_sum"].numpy() for _, summary in self._summaries()]) / self.shape[1]
+        return np.concatenate([summary["row_sum"].numpy() for summary in self._summaries()]) / self.shape[1]
 
     def top(self, k: int = 10, *, harmful: bool = False) -> Top:
         """The rows with each target's largest scores, or smallest, without holding the matrix.
@@ -174,10 +166,10 @@ class Scores:
         kept = self.info.get("summary_k", 0)
         if k <= kept or kept >= self.info["block_rows"]:  # small blocks are summarized whole
             name = "harmful" if harmful else "helpful"
-            parts = [(s[f"{name}_rows"], s[f"{name}_values"]) for _, s in self._summaries()]
+            parts = [(s[f"{name}_rows"], s[f"{name}_values"]) for s in self._summaries()]
         else:
-            parts = [_extreme(torch.from_numpy(np.array(block)), start, k, sign) for start, block in self.blocks()]
-        rows, values = _merge(parts, k, sign)
+            parts = [extreme(torch.from_numpy(np.array(block)), start, k, sign) for start, block in self.blocks()]
+        rows, values = merge(parts, k, sign)
         return Top(rows, values, self.ids[rows])
 
     def for_groups(self, groups: Any = None, names: dict[int, str] | None = None) -> Scores:
@@ -337,174 +329,3 @@ class Scores:
             [self.targets[columns], column_names.take(columns), self.ids[rows], row_names.take(rows), values],
             schema=schema,
         )
-
-    def _ranges(self) -> Iterator[tuple[int, int, int]]:
-        size = self.info["block_rows"]
-        for number, start in enumerate(range(0, len(self.rows), size)):
-            yield number, start, min(start + size, len(self.rows))
-
-    def _summaries(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-        if self.path is None:
-            for number, start, stop in self._ranges():
-                yield start, summarize(self._read(number, start, stop), start, self.info.get("summary_k", 0))
-            return
-        directory = RunDirectory(self.path)
-        for number, start, stop in self._ranges():
-            summary, _ = directory.read_tensors(f"block-{number:05d}.safetensors")
-            if set(summary) != _SUMMARY or len(summary["row_sum"]) != stop - start:
-                raise WhenceError(
-                    "a damaged file",
-                    where=str(self.path / f"block-{number:05d}.safetensors"),
-                    expected="a block's summary",
-                )
-            yield start, summary
-
-
-_SUMMARY = {"row_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
-
-
-def summarize(block: np.ndarray, start: int, k: int) -> dict[str, torch.Tensor]:
-    """The part of a block that rankings and means need."""
-    values = torch.from_numpy(np.ascontiguousarray(block))
-    helpful, harmful = _extreme(values, start, k, 1), _extreme(values, start, k, -1)
-    return {"row_sum": values.sum(dim=1, dtype=torch.float64), "helpful_rows": helpful[0], "helpful_values": helpful[1],
-            "harmful_rows": harmful[0], "harmful_values": harmful[1]}  # fmt: skip
-
-
-def _extreme(block: torch.Tensor, start: int, k: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows int64 [k, M] and values float32 [k, M] of the extreme entries of each column; of equal ones the first rows."""
-    signed, k = block * sign, min(k, len(block))
-    values, rows = signed.topk(k, dim=0)
-    tied = ((signed >= values[-1:]).sum(dim=0) > k) | (values[1:] == values[:-1]).any(dim=0)
-    if tied.any():
-        best = signed[:, tied].sort(dim=0, descending=True, stable=True)
-        values[:, tied], rows[:, tied] = best.values[:k], best.indices[:k]
-    return rows + start, values * sign
-
-
-def _merge(parts: list[tuple[torch.Tensor, torch.Tensor]], k: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    rows, values = torch.cat([r for r, _ in parts]), torch.cat([v for _, v in parts])
-    best = (values * sign).sort(dim=0, descending=True, stable=True).indices[:k]
-    return rows.gather(0, best).T.contiguous().numpy(), values.gather(0, best).T.contiguous().numpy()
-
-
-def compute(
-    block_of: Callable[[int, int], np.ndarray],
-    rows: Labels,
-    columns: Labels,
-    info: dict[str, Any],
-    *,
-    path: Path | None = None,
-    null: Callable[[], np.ndarray | None] = lambda: None,
-    block_rows: int | None = None,
-    summary_k: int = 100,
-    keep_matrix: bool = True,
-    width: int = 1,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> Scores:
-    """Fill scores block by block; on disk, only the blocks that are missing.
-
-    Args:
-        block_of: (first row, last row + 1) → float32 [rows, M].
-        info: what scores.json says of them; its fingerprints decide whether blocks on disk belong to them.
-        path: a directory, or None for memory.
-        null: gives null scores [S, M], or None.
-        block_rows: rows per block; by default about 16 MiB.
-        summary_k: extreme rows kept per block and target.
-        keep_matrix: keep whole blocks, not only their summaries (on disk).
-        width: numbers that the method holds per row, if more than M.
-        progress: told the rows of each finished block.
-
-    Raises:
-        WhenceError: the directory holds scores of other data, weights, targets or options.
-    """
-    # About 16 MiB a block; without the matrix, enough rows that summaries are much smaller than it.
-    size = block_rows or max(
-        1, min(len(rows), max(2**22 // max(len(columns), width), 1 if keep_matrix else 8 * summary_k))
-    )
-    info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
-            "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
-    scores = Scores(rows, columns, info, path)
-    directory = None if path is None else RunDirectory(path)
-    if directory is not None:
-        if directory.has("scores.json") and directory.read_json("scores.json") != info:
-            raise WhenceError("scores of another run, data or setting", where=str(path),
-                              mend="Give another name, or delete the directory to score again.")  # fmt: skip
-        table = {"id": rows.ids, "name": rows.names}
-        if rows.groups is not None:
-            table |= {"group": rows.groups, "group_name": rows.group_names}
-        directory.write_table("rows.parquet", pa.table(table))
-        directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
-        directory.write_json("scores.json", info)
-    for number, start, stop in scores._ranges():
-        if directory is None or not directory.has(f"block-{number:05d}.safetensors"):
-            block = np.ascontiguousarray(block_of(start, stop), np.float32)
-            if not np.isfinite(block).all():
-                raise WhenceError("scores that are not finite", where=f"rows {start} to {stop - 1}",
-                                  mend="Look for extreme weights or inputs in the run.")  # fmt: skip
-            if directory is None:
-                scores.memory[number] = block
-            else:
-                if keep_matrix:
-                    _save(directory.path / f"block-{number:05d}.npy", block)
-                directory.write_tensors(f"block-{number:05d}.safetensors", summarize(block, start, info["summary_k"]))
-        progress(stop - start)
-    if directory is None:
-        scores.null = null()
-    else:
-        if not directory.has("null.npy") and (drawn := null()) is not None:
-            _save(directory.path / "null.npy", drawn)
-        scores.null = _read_null(directory.path)
-    return scores
-
-
-def load_scores(path: str | os.PathLike[str]) -> Scores:
-    """Scores from their directory.
-
-    Raises:
-        WhenceError: no scores there, unfinished or damaged ones.
-    """
-    directory = RunDirectory(path)
-    if not directory.has("scores.json"):
-        raise WhenceError("no scores in this directory", where=str(path), expected="a scores.json",
-                          mend="Make them with `whence influence RUN`.")  # fmt: skip
-    info = directory.read_json("scores.json")
-    if info.get("format") != FORMAT:
-        raise WhenceError("scores of another format", where=str(path), got=info.get("format"), expected=FORMAT)
-    axes = [directory.read_table(name) for name in ("rows.parquet", "targets.parquet")]
-    rows, columns = (_labels(axis) for axis in axes)
-    if (
-        info.get("shape") != [len(rows), len(columns)]
-        or not isinstance(info.get("block_rows"), int)
-        or info["block_rows"] < 1
-    ):
-        raise WhenceError("a damaged file", where=str(directory.path / "scores.json"), got=info.get("shape"),
-                          expected=f"shape {[len(rows), len(columns)]}")  # fmt: skip
-    scores = Scores(rows, columns, info, directory.path, null=_read_null(directory.path))
-    missing = [n for n, _, _ in scores._ranges() if not directory.has(f"block-{n:05d}.safetensors")]
-    if missing:
-        raise WhenceError("unfinished scores", where=str(path), got=f"{len(missing)} blocks missing",
-                          mend="Give the same `whence influence` again to finish them.")  # fmt: skip
-    return scores
-
-
-def _labels(axis: pa.Table) -> Labels:
-    has = "group" in axis.column_names
-    groups, names = (axis["group"].to_numpy(), axis["group_name"].to_pylist()) if has else (None, None)
-    return Labels(axis["id"].to_numpy(), axis["name"].to_pylist(), groups, names)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with write_aside(path) as aside, open(aside, "wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def _read_null(path: Path) -> np.ndarray | None:
-    file = path / "null.npy"
-    if not file.is_file():
-        return None
-    try:
-        array: np.ndarray = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise WhenceError("a damaged file", where=str(file), got=str(error), expected="null scores") from error
-    return array

@@ -11,7 +11,7 @@ import whence
 from tests.toys import blobs, network, trained
 from whence.data import Dataset
 from whence.data.inputs import ArrayInputs
-from whence.estimators import parts
+from whence.estimators import components, curvatures, parts
 from whence.estimators.kronecker import Kronecker
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut
@@ -117,14 +117,17 @@ def oracle(run, damping, summed=False):
     given, seen = views(train.batch(np.arange(len(train))), eye)
     given_test, seen_test = views(test.batch(np.arange(len(test))), eye)
     p, p_test = (given / temperature).softmax(1), (given_test / temperature).softmax(1)
-    e, e_test = eye[train.targets] - p, eye[test.targets] - p_test
-    e_test = torch.where(e_test.abs() >= 0.1 * e_test.abs().amax(1, keepdim=True), e_test, 0)
+    e, e_test = (
+        torch.where(whole.abs() >= 0.1 * whole.abs().amax(1, keepdim=True), whole, 0)
+        for whole in (eye[train.targets] - p, eye[test.targets] - p_test)
+    )
     total = torch.zeros(len(train), len(test))
     for a, b in zip(seen, seen_test, strict=True):
         for c in range(3):
             w = p[:, c] * (1 - p[:, c])
-            w_kept = torch.where(w >= 0.1 * w.mean(), w, 0)
-            moment = torch.einsum("n,npi,npj->ij", w_kept, a.reads, a.reads) / w_kept.sum()
+            heaviest, sums = w.sort(descending=True)[0], w.sort(descending=True)[0].cumsum(0)
+            w_kept = torch.where(w >= heaviest[(sums < 0.9 * w.sum()).sum()], w, 0)
+            moment = torch.einsum("n,npi,npj->ij", w_kept, a.reads, a.reads) / w.sum()
             square = (a.reads**2).sum(1).mean()
             inverse = torch.linalg.inv(moment + damping * square * torch.eye(len(moment)))
             both = e[:, c, None] * e_test[:, c] / w.mean() / len(train)
@@ -133,7 +136,7 @@ def oracle(run, damping, summed=False):
                 total += both * torch.einsum("nhd,de,mhe->nm", g, inverse, h)
             else:
                 similarity = a.reads[:, 0] @ inverse @ b.reads[:, 0].T
-                total += both * similarity * torch.einsum("ncph,mcph->nm", a.moves, b.moves) / 3
+                total += both * similarity * torch.einsum("nph,mph->nm", a.moves[:, c], b.moves[:, c])
     return total.numpy()
 
 
@@ -170,20 +173,33 @@ def test_a_linear_regression_is_told_what_refits_without_each_instance_would_sho
 def test_ridge_models_leave_instances_out_exactly():
     generator = torch.Generator().manual_seed(0)
     features, targets = torch.randn(60, 5, generator=generator), torch.randn(60, 2, generator=generator)
-    model = LeftOut(5, 2)
-    for start in (0, 25):
-        model.learn(features[start : start + 25 + 10 * (start > 0)], targets[start : start + 25 + 10 * (start > 0)])
+    model = LeftOut(2)
+    for part in (slice(0, 25), slice(25, 60)):
+        model.learn(features[part, :2], features[part, 2:], targets[part])
     model.solve()
-    said = model.predict(features, targets)
+    first, both = model.without(features[:, :2], features[:, 2:], targets)
+    for said, columns in ((first, 2), (both, 5)):
+        left_out_by_hand(said, features[:, :columns], targets)
+    torch.testing.assert_close(model.predict(features[:7, :2], features[:7, 2:])[1], fitted(features, targets)[:7])
+
+
+def left_out_by_hand(said, features, targets):
+    columns = features.shape[1]
     ridge = 1e-3 * float(features.var(0, correction=0).sum()) * 60
     for row in (0, 17, 59):
         rest = [n for n in range(60) if n != row]
         # the penalty and the intercept are those of all 60
         mean = features.mean(0)
         x = torch.cat([features - mean, torch.ones(60, 1)], 1).double()
-        penalty = ridge * torch.diag(torch.tensor([1.0] * 5 + [0.0])).double()
+        penalty = ridge * torch.diag(torch.tensor([1.0] * columns + [0.0])).double()
         weights = torch.linalg.solve(x[rest].T @ x[rest] + penalty, x[rest].T @ targets[rest].double())
         torch.testing.assert_close(said[row].double(), x[row] @ weights, rtol=1e-4, atol=1e-4)
+
+
+def fitted(features, targets):
+    x = features - features.mean(0)
+    ridge = 1e-3 * float(x.square().sum()) * torch.eye(x.shape[1])
+    return x @ torch.linalg.solve(x.T @ x + ridge, x.T @ (targets - targets.mean(0))) + targets.mean(0)
 
 
 def test_neither_blocks_nor_order_nor_the_cache_change_scores(monkeypatch):
@@ -205,15 +221,75 @@ def test_neither_blocks_nor_order_nor_the_cache_change_scores(monkeypatch):
 def test_components_that_hold_everything_change_nothing(monkeypatch):
     run = trained(widths=(6, 8, 7, 3))
     scores = np.asarray(whence.influence(run, method="kronecker", share=0.0))
-    monkeypatch.setattr(parts, "_MOVES", 20)  # of 24 and 21, but units that are never on take no part
+    monkeypatch.setattr(parts, "_MOVES", 7)  # of 8 and 7, but units that are never on take no part
     near = np.asarray(whence.influence(run, method="kronecker", share=0.0))
     assert np.corrcoef(scores.ravel(), near.ravel())[0, 1] > 0.99
 
 
-def test_many_classes_share_curvatures_and_probes(monkeypatch):
+def test_few_components_are_taken_only_where_they_lose_next_to_nothing():
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.randn(900, 40, generator=generator) @ torch.randn(40, 300, generator=generator)
+    smooth += 0.1 * torch.randn(900, 300, generator=generator)
+    basis = components.leading(smooth, 2048)
+    assert basis.shape == (300, 64)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(64), atol=1e-5, rtol=0)
+    held = components.project(smooth, basis).square().sum(0)
+    assert held.sum() > 0.985 * smooth.square().sum() and held[0] == held.max()
+    for rows, most, width in [
+        (torch.randn(900, 300, generator=generator), 2048, None),  # no direction is better than another
+        (torch.randn(900, 300, generator=generator), 200, 200),
+        (torch.randn(40, 300, generator=generator), 2048, None),  # too few rows to tell
+        (torch.zeros(900, 300), 2048, None),
+        (smooth[:, :100], 2048, None),
+    ]:
+        found = components.leading(rows, most)
+        assert (None if found is None else found.shape[1]) == width
+
+
+def test_padding_takes_no_part():
+    reads = torch.randn(5, 4, 3)
+    padded = torch.cat([reads, torch.zeros(5, 6, 3)], dim=1)
+    torch.testing.assert_close(parts._mean(padded), reads.mean(1))
+
+
+class Reader(nn.Module):
+    """Embeds tokens, reads each, averages those that are there."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.embedding, self.tokens, self.head = nn.Embedding(20, 8), nn.Linear(8, 6), nn.Linear(6, classes)
+        self.dropped = nn.Dropout(0.5)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        there = attention_mask[..., None].float()
+        read = torch.tanh(self.tokens(self.embedding(input_ids))) * there
+        return self.head(self.dropped(read.sum(1) / there.sum(1)))
+
+
+@pytest.mark.parametrize("classes", [3, 20])  # sums over positions, and means over them
+def test_the_padding_of_texts_changes_nothing(classes):
+    torch.manual_seed(0)
+    model = whence.attach(Reader(classes), ["dropped"])
+    generator = np.random.default_rng(0)
+    texts = [generator.integers(1, 20, generator.integers(2, 6)) for _ in range(60)]
+
+    def run(padding):
+        rows = [
+            {"input_ids": np.pad(t, (0, 5 + padding - len(t))), "attention_mask": np.arange(5 + padding) < len(t)}
+            for t in texts
+        ]
+        rows = [{name: torch.from_numpy(value) for name, value in row.items()} for row in rows]
+        labels = torch.arange(60) % classes
+        return whence.Run(model, (np.arange(60), rows, labels), test=(np.arange(9) + 100, rows[:9], labels[:9]))
+
+    scores = [np.asarray(whence.influence(run(padding), method="kronecker")) for padding in (0, 7)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-4 * np.abs(scores[0]).max())
+
+
+def test_many_classes_share_curvatures_andprobes_of(monkeypatch):
     signs = probes_of(50)
     assert signs.shape == (16, 50)
-    monkeypatch.setattr(parts, "_MOST_CURVATURES", 2)
+    monkeypatch.setattr(curvatures, "_MOST_CURVATURES", 2)
     run = trained(widths=(6, 8, 7, 3))
     shared = np.asarray(whence.influence(run, method="kronecker"))
     monkeypatch.undo()

@@ -53,43 +53,36 @@ def test_it_foretells_retraining_better_than_two_sub_networks(run):
     assert found.pearson > published.pearson + 0.1
 
 
-def test_scores_and_leverages_are_those_of_refits():
+def solved(first, others, targets):
+    model = LeftOut(targets.shape[1])
+    model.learn(first, others, targets)
+    model.solve()
+    return model
+
+
+def test_leverages_are_how_far_an_instance_moves_its_own_fit():
     generator = torch.Generator().manual_seed(0)
-    features, targets = torch.randn(30, 5, generator=generator), torch.randn(30, 2, generator=generator)
-
-    def solved(targets, rows=slice(None)):
-        model = LeftOut(5, 2)
-        model.learn(features[rows], targets[rows])
-        model.solve()
-        return model
-
-    def fitted(model):
-        centered = model._read(features)[:, :-1] - model.mean
-        return centered @ model.weights + model.intercept
-
-    without, leverage = solved(targets).without(features, targets)
+    first, others, targets = (torch.randn(30, width, generator=generator) for width in (5, 3, 2))
+    without, leverages = solved(first, others, targets).left_out(first, others, targets)
     for row in (0, 7, 29):
-        moved = targets.clone()
+        moved, filled = targets.clone(), targets.clone()
         moved[row] += 1.0
-        change = (fitted(solved(moved)) - fitted(solved(targets)))[row]
-        torch.testing.assert_close(change, leverage[row].expand(2), rtol=1e-3, atol=1e-5)
-        # ŷ₋ᵢ is the fixed point: a target that the model without i would give anyway does not move it
-        filled = targets.clone()
-        filled[row] = without[row]
-        torch.testing.assert_close(fitted(solved(filled))[row], without[row], rtol=1e-3, atol=1e-4)
+        fits = [solved(first, others, wanted).predict(first, others)[:, row] for wanted in (targets, moved)]
+        torch.testing.assert_close(fits[1] - fits[0], leverages[:, row, None].expand(2, 2), rtol=1e-3, atol=1e-5)
+        # A target that the regression without the row would give anyway does not move it.
+        filled[row] = without[1, row]
+        fit = solved(first, others, filled).predict(first, others)[1, row]
+        torch.testing.assert_close(fit, without[1, row], rtol=1e-3, atol=1e-4)
 
 
 def test_an_instance_counts_for_more_in_a_smaller_part():
     """The lift q/f: z beside a part f of the others pulls like z with weight 1/f beside all of them."""
     generator = torch.Generator().manual_seed(1)
-    features, targets = torch.randn(200, 4, generator=generator), torch.randn(200, 1, generator=generator)
+    first, others, targets = (torch.randn(200, width, generator=generator) for width in (4, 2, 1))
     rows = torch.cat([torch.arange(200), torch.tensor([3])])  # row 3 twice
-    once, twice = LeftOut(4, 1), LeftOut(4, 1)
-    for model, chosen in ((once, torch.arange(200)), (twice, rows)):
-        model.learn(features[chosen], targets[chosen])
-        model.solve()
-    leverage = once.without(features, targets)[1][3]
-    doubled = 2 * twice.without(features[rows], targets[rows])[1][3]  # of both copies together
+    leverage = solved(first, others, targets).left_out(first, others, targets)[1][1, 3]
+    given = first[rows], others[rows], targets[rows]
+    doubled = 2 * solved(*given).left_out(*given)[1][1, 3]  # of both copies together
     torch.testing.assert_close(doubled / (1 - doubled), 2 * leverage / (1 - leverage), rtol=0.05, atol=0)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,24 +15,60 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "MaskRows", "at_level", "cholesky", "frozen", "instance_rows", "mask_rows"]
+__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Rows", "at_level", "cholesky", "frozen",
+           "instance_rows", "mask_rows"]  # fmt: skip
 
 _MEMBERS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is scored.
+
+    Attributes:
+        labels: of the N rows; instances come with their groups, where there are groups.
+        level: "instance" or "group".
+        masks: whether a row is a mask, so that masks never trained on are its null.
+    """
+
+    labels: Labels
+    level: str
+    masks: bool
+
+
+class Method(Protocol):
+    """The class of an estimator. Making one is the expensive part; what its scores are is known before.
+
+    Attributes:
+        version: of its numbers. Raise it when the same run, targets and options give other numbers, in whatever file the
+            change is: stored scores of another version are refused.
+    """
+
+    version: int
+
+    @property
+    def rows_of(self) -> Callable[[Dataset], Rows]:
+        """Training instances → the rows that it scores."""
+        ...
+
+    def __call__(self, *args: Any, **options: Any) -> Estimator:
+        """(run, targets, quantity), and options of the method's own by name."""
+        ...
 
 
 class Estimator(Protocol):
     """Prepared for one run and one set of targets; gives scores block by block."""
 
-    rows: Labels
-    level: str  # "instance" or "group"
-    unit: str
-
     def block(self, start: int, stop: int) -> np.ndarray:
         """Scores of rows start … stop − 1: float32 [stop − start, M]."""
         ...
 
-    def null(self, count: int, seed: int) -> np.ndarray | None:
-        """Scores [count, M] of masks that were never trained on; None for a method without masks."""
+
+class MaskEstimator(Estimator, Protocol):
+    """An estimator whose rows are masks."""
+
+    def null(self, count: int, seed: int) -> np.ndarray:
+        """Scores [count, M] of masks that were never trained on."""
         ...
 
 
@@ -49,19 +85,14 @@ class Grouped:
 
     Args:
         members: an estimator of instances that takes any rows.
+        groups: int64 [N], the group of each instance; groups are numbered in order of first appearance.
     """
 
-    level = "group"
-
-    def __init__(self, members: InstanceEstimator) -> None:
-        labels = members.rows
-        assert labels.groups is not None and labels.group_names is not None
-        self.members, self.unit = members, members.unit
-        _, first, inverse = np.unique(labels.groups, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        self.rows = Labels(labels.groups[first[order]], [labels.group_names[row] for row in first[order]])
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+    def __init__(self, members: InstanceEstimator, groups: np.ndarray) -> None:
+        self.members = members
+        _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+        place = np.empty_like(first)
+        place[np.argsort(first)] = np.arange(len(first))
         self.group_of = place[inverse]
 
     def block(self, start: int, stop: int) -> np.ndarray:
@@ -75,52 +106,46 @@ class Grouped:
         assert total is not None  # every group has a member
         return total.astype(np.float32)
 
-    def null(self, count: int, seed: int) -> None:
-        return None
 
-
-def at_level(estimator: Estimator, level: str) -> Estimator:
-    """The estimator, with rows of the level that is asked for.
+def at_level(rows: Rows, level: str) -> Rows:
+    """The rows of the level that is asked for, where a method has these.
 
     Raises:
         WhenceError: groups of a run that has none; instances of a method whose masks belong to groups.
     """
-    if level in ("auto", estimator.level):
-        return estimator
+    if level in ("auto", rows.level):
+        return rows
     if level == "instance":
         raise WhenceError("scores of instances by masks that belong to groups", where="level", got=level,
                           mend="Ask for level group, or for method kernel or kronecker.")  # fmt: skip
-    if estimator.rows.groups is None:
+    groups, names = rows.labels.groups, rows.labels.group_names
+    if groups is None or names is None:
         raise WhenceError("groups of a run that has none", where="level", got=level, mend="Fit with groups, or sum scores with "
                           "scores.for_groups(groups).")  # fmt: skip
-    return Grouped(cast(InstanceEstimator, estimator))
+    return Rows(_one_per_group(groups, names), "group", masks=False)
 
 
-@dataclass(frozen=True)
-class MaskRows:
-    """The rows of a method that scores masks: one per instance, or one per group."""
-
-    labels: Labels
-    level: str
-
-
-def mask_rows(data: Dataset) -> MaskRows:
+def mask_rows(data: Dataset) -> Rows:
     """One row per distinct mask id, in order of first appearance."""
     if data.groups is None:
-        return MaskRows(instance_rows(data), "instance")
-    _, first = np.unique(data.groups, return_index=True)
-    rows = np.sort(first)
+        return replace(instance_rows(data), masks=True)
     names = data.groups if data.group_names is None else data.group_names
-    return MaskRows(Labels(data.groups[rows], [str(names[row]) for row in rows]), "group")
+    return Rows(_one_per_group(data.groups, names), "group", masks=True)
 
 
-def instance_rows(data: Dataset) -> Labels:
+def instance_rows(data: Dataset) -> Rows:
     """One row per instance."""
     names = [data.name_of(row) for row in range(len(data))]
     if data.groups is None:
-        return Labels(data.ids, names)
+        return Rows(Labels(data.ids, names), "instance", masks=False)
     given = data.groups if data.group_names is None else data.group_names
-    return Labels(data.ids, names, data.groups, [str(name) for name in given])
+    return Rows(Labels(data.ids, names, data.groups, [str(name) for name in given]), "instance", masks=False)
+
+
+def _one_per_group(groups: np.ndarray, names: Sequence[Any] | np.ndarray) -> Labels:
+    """Groups in order of first appearance; ``names`` are [N], like ``groups``."""
+    first = np.sort(np.unique(groups, return_index=True)[1])
+    return Labels(groups[first], [str(names[row]) for row in first])
 
 
 @contextmanager

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators.base import Estimator, at_level
+from whence.estimators.base import Estimator, Grouped, InstanceEstimator, MaskEstimator, Method
 from whence.estimators.first_order import FirstOrder
 from whence.estimators.kernel import Kernel
 from whence.estimators.kronecker import Kronecker
+from whence.estimators.questions import Question
+from whence.estimators.targets import candidates, target_instances
 from whence.estimators.turnover import Turnover
 from whence.estimators.views import Views
-from whence.fingerprints import digest
-from whence.forward import predict
 from whence.noise import FEWEST_MASKS
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
-from whence.scores import Labels, Scores, compute
+from whence.score_store import begun, compute
+from whence.scores import Labels, Scores
 
-__all__ = ["METHODS", "influence", "target_instances"]
+__all__ = ["METHODS", "choose", "influence", "target_instances"]
 
-METHODS: dict[str, Callable[..., Estimator]] = {
+METHODS: dict[str, Method] = {
     "turnover": Turnover,
     "first_order": FirstOrder,
     "kernel": Kernel,
     "kronecker": Kronecker,
 }
+_BEST = "kronecker"
 
 
 def influence(
@@ -74,106 +75,95 @@ def influence(
 
     Returns:
         Scores [N, M], positive where the training row helps on the target, in units of the quantity. With a run
-        directory they lie in RUN/scores/NAME, and a call that was interrupted goes on where it stopped.
+        directory they lie in RUN/scores/NAME, and a call that was interrupted goes on where it stopped. Of scores that
+        are finished there, nothing is computed and the model is not asked.
 
     Raises:
-        WhenceError: an unknown method, quantity or split; a level that the run or the method has not; stored scores of that
-            name belong to other data or weights.
+        WhenceError: an unknown method, quantity, option or split; a level that the run or the method has not; stored scores of
+            that name belong to other data, weights or options, or to another version of the method.
     """
     wanted = quantity_named(run.loss if quantity == "loss" else quantity, run.task)
-    data = target_instances(run, targets)
     if level not in ("auto", "instance", "group"):
         raise WhenceError("unknown level", got=repr(level), expected="auto, instance or group")
-    if method == "auto" and level == "auto" and run.train.groups is not None:
-        level = "group"
-    chosen = choose(run, wanted) if method == "auto" else method
-    if chosen not in METHODS:
+    if method not in ("auto", *METHODS):
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
     if null_masks < FEWEST_MASKS:
         raise WhenceError("too few null masks", where="null_masks", got=null_masks, expected=f"at least {FEWEST_MASKS}")
-    known = [
-        option
-        for option in inspect.signature(METHODS[chosen]).parameters
-        if option not in ("run", "targets", "quantity")
-    ]
-    for option in options:
-        if option not in known:
-            raise WhenceError("an option this method does not have", where=f"method {chosen}", got=repr(option),
-                              expected=f"one of {', '.join(known) or 'none'}")  # fmt: skip
-    estimator = at_level(METHODS[chosen](run, data, wanted, **options), level)
-    columns = Labels(data.ids, [data.name_of(row) for row in range(len(data))])
-    info = {
-        "method": chosen,
-        "quantity": wanted.name,
-        "quantity_fingerprint": wanted.fingerprint(run.task),
-        "unit": estimator.unit,
-        "level": estimator.level,
-        "options": options,
-        "run": run.fingerprint(),
-        "targets": data.fingerprint(),
-        "target_set": targets if isinstance(targets, str) else target_set or "given",
-        "null_masks": null_masks,
-    }
-    path = None
-    if run.directory is not None:
-        label = _default_name(info, given=not isinstance(targets, str)) if name is None else name
-        path = run.directory.path / "scores" / _safe(label)
+    if method == "auto" and level == "auto" and run.train.groups is not None:
+        level = "group"
+    given = not isinstance(targets, str)
+    first = _BEST if method == "auto" else method
+    question = Question(
+        run=run,
+        method=first,
+        estimator=METHODS[first],
+        quantity=wanted,
+        among=candidates(run, targets),
+        target_set=(target_set or "given") if given else targets,
+        given=given,
+        level=level,
+        options=options,
+        null_masks=null_masks,
+    )
+    # Scores that were begun by a method show that it can be had: then the model need not be looked at.
+    if method == "auto" and begun(question.path(name), question.info) is None:
+        chosen = choose(run, wanted)
+        question = replace(question, method=chosen, estimator=METHODS[chosen])
+    question.check_options()
+    path = question.path(name)
+    data = _chosen(question, path)
+    prepared = cache(partial(_prepare, question, data))  # the expensive part, done when something is missing
+
+    def null() -> np.ndarray | None:
+        return cast(MaskEstimator, prepared()).null(null_masks, seed=0) if question.rows.masks else None
+
+    rows = question.rows.labels
     with tqdm(
-        total=len(estimator.rows), desc=f"influence ({chosen})", unit="row", disable=not progress, leave=False
+        total=len(rows), desc=f"influence ({question.method})", unit="row", disable=not progress, leave=False
     ) as bar:
         return compute(
-            estimator.block,
-            estimator.rows,
-            columns,
-            info,
+            lambda start, stop: prepared().block(start, stop),
+            rows,
+            Labels(data.ids, [data.name_of(row) for row in range(len(data))]),
+            question.info,
             path=path,
-            null=lambda: estimator.null(null_masks, seed=0),
+            null=null,
             block_rows=block_rows,
             keep_matrix=keep_matrix,
             width=sum(layer.units for layer in run.layers.values()),
-            progress=lambda rows: bar.update(rows),
+            progress=bar.update,
         )
-
-
-def _default_name(info: dict[str, Any], *, given: bool) -> str:
-    """Method, targets and quantity; what else sets scores apart is told by a few digits of its hash."""
-    by_group = ["groups"] if info["method"] in ("kernel", "kronecker") and info["level"] == "group" else []
-    parts = [str(info["method"]), *by_group, re.sub(r"[^\w.-]+", "-", str(info["target_set"]))]
-    if info["quantity"] != "loss":
-        parts.append(str(info["quantity"]))
-    if info["options"] or given:
-        parts.append(digest(info["options"], info["targets"])[:8])
-    return "-".join(parts)
 
 
 def choose(run: Run, quantity: Quantity) -> str:
     """What "auto" means for a run."""
     if not quantity.differentiable or not Views(run.model, run.train).layers:
         return "turnover"
-    return "kronecker"
+    return _BEST
 
 
-def target_instances(run: Run, targets: Any) -> Dataset:
-    """The dataset that a target's name stands for."""
-    if not isinstance(targets, str):
-        return Dataset.of(targets, task=run.task)
-    if targets != "errors":
-        return run.dataset(targets)
-    split = next((name for name in ("test", "dev") if name in run.splits), None)
-    if split is None:
-        raise WhenceError("no instances to look for errors in", where="targets", expected="a test or dev split")
-    if run.task.kind != "classification":
-        raise WhenceError(
-            "errors are defined for classification only", where="targets", mend="Name a split, such as test."
-        )
-    data = run.dataset(split)
-    wrong = predict(run.model, data).argmax(1) != data.targets
-    if not wrong.any():
-        raise WhenceError(f"no wrong predictions in {split}", where="targets", mend=f"Name the split itself: {split}.")
-    return data.select(np.flatnonzero(wrong))
+def _chosen(question: Question, path: Path | None) -> Dataset:
+    """The targets. Wrong predictions that scores were begun with stay their targets.
+
+    Raises:
+        WhenceError: there are none; the stored ones are damaged.
+    """
+    if question.given or question.target_set != "errors":
+        return question.among
+    before = begun(path, question.info)
+    if before is None:
+        return target_instances(question.run, "errors")
+    rows = np.flatnonzero(np.isin(question.among.ids, before.ids))
+    if not np.array_equal(question.among.ids[rows], before.ids):
+        raise WhenceError("a damaged file", where=f"{path}/targets.parquet", expected="instances of the run, in order",
+                          mend="Delete the directory to score again.")  # fmt: skip
+    return question.among.select(rows)
 
 
-def _safe(label: str) -> str:
-    if not label or label in (".", "..") or Path(label).name != label or any(c in label for c in '<>:"\\|?*\0'):
-        raise WhenceError("not a name for scores", got=repr(label), expected="letters, digits and hyphens")
-    return label
+def _prepare(question: Question, targets: Dataset) -> Estimator:
+    estimator = question.estimator(question.run, targets, question.quantity, **question.changed)
+    if question.rows is question.members:
+        return estimator
+    groups = question.members.labels.groups
+    assert groups is not None  # or there were no such rows
+    return Grouped(cast(InstanceEstimator, estimator), groups)

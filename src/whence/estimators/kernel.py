@@ -51,6 +51,9 @@ class Kernel:
         WhenceError: the model does not end in a linear layer; the quantity has no gradient; a bad option.
     """
 
+    version = 1
+    rows_of = staticmethod(instance_rows)
+
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "auto",
                  damping: float = 0.1, subnetworks: int = 8) -> None:  # fmt: skip
         if residual not in get_args(Residual):
@@ -66,7 +69,6 @@ class Kernel:
                               mend="Use method turnover or first_order.")  # fmt: skip
         if residual == "auto":
             residual = "softened" if run.task.kind == "classification" else "random"
-        self.rows, self.level, self.unit = instance_rows(run.train), "instance", quantity.unit
         self.temperature = matched_temperature(run) if residual == "softened" else 1.0
         masks: list[Mask] = ["flipped"] if residual == "flipped" else ["full"]
         if residual == "random":
@@ -92,9 +94,6 @@ class Kernel:
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         similarity = self.features[rows] @ self.whitened  # (R, M)
         return (similarity * (self.residuals[rows] @ self.target_residuals.T)).numpy()
-
-    def null(self, count: int, seed: int) -> None:
-        return None
 
 
 def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask, temperature: float = 1.0) -> torch.Tensor:

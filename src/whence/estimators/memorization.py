@@ -29,7 +29,7 @@ from torch.nn.functional import one_hot
 
 from whence.data import Classification
 from whence.errors import WhenceError
-from whence.estimators.parts import joined, principal_components, project
+from whence.estimators.components import principal, project
 from whence.estimators.unseen import LeftOut, likely_temperature
 from whence.estimators.views import LayerView, Views, probes_of
 from whence.forward import predict
@@ -42,6 +42,9 @@ _READS, _POOLED_READS = (
     2048,
     128,
 )  # principal components kept of a layer that reads one position, and of one that reads many
+_SAMPLE = 512  # instances that components and scales are taken from, fewer where that is more than
+_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
+_BATCH_NUMBERS = 2**24  # and in one batch of instances
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,7 @@ def memories(run: Run, *, fraction: float = 0.5) -> Memories:
         return Memories(difference, difference > 0.5)
     labels = torch.from_numpy(run.train.targets)
     without, leverage = _left_out(features, one_hot(labels, run.task.outputs).float())
-    temperature = likely_temperature(without, labels)
+    temperature = float(likely_temperature(without, labels))
     margin = _margin(without, labels)
     lift = leverage / (1 - leverage)
     lifted = margin + _strength(run, margin, lift) * lift / fraction
@@ -108,15 +111,14 @@ def memories(run: Run, *, fraction: float = 0.5) -> Memories:
 
 
 def _left_out(features: _Features, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores [N, C] of a ridge regression without each instance, and leverages [N]."""
-    model: LeftOut | None = None
-    for rows, read in features:
-        model = model or LeftOut(read.shape[1], targets.shape[1])
-        model.learn(read, targets[rows])
-    assert model is not None
+    """Scores [N, C] of a ridge regression on all features without each instance, and leverages [N]."""
+    model = LeftOut(targets.shape[1])
+    for rows, first, others in features:
+        model.learn(first, others, targets[rows])
     model.solve()
-    scores, leverages = zip(*(model.without(read, targets[rows]) for rows, read in features), strict=True)
-    return torch.cat(scores), torch.cat(leverages)
+    answers = [model.left_out(first, others, targets[rows]) for rows, first, others in features]
+    scores, leverages = (torch.cat([answer[n][1] for answer in answers]) for n in (0, 1))
+    return scores, leverages
 
 
 def _strength(run: Run, margin: torch.Tensor, lift: torch.Tensor) -> float:
@@ -132,7 +134,7 @@ def _margin(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 class _Features:
-    """What all layers read of training instances, side by side, each scaled by how far it moves the outputs.
+    """What all layers read of training instances, each scaled by how far it moves the outputs.
 
     Positions are averaged. Wide layers are kept in principal components.
 
@@ -145,21 +147,27 @@ class _Features:
         self.layers = len(self.views.layers)
         if not self.layers:
             return
-        self.batch, sample = self.views.sample(run.train, probes_of(run.task.outputs))
+        probes = probes_of(run.task.outputs)
+        _, first = self.views(self.train.batch(np.arange(1)), probes)
+        each = sum(view.reads.numel() + view.moves.numel() for view in first)
+        self.batch = max(1, min(1024, _BATCH_NUMBERS // each))
+        count = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))
+        sample = self.train.select(np.unique(np.linspace(0, len(self.train) - 1, count).astype(np.int64)))
+        seen = [views for _, views in self.views.all(sample, probes, min(64, self.batch))]
         self.bases, self.scales = [], []
         for number in range(self.layers):
-            reads, moves = joined([views[number] for views in sample])
-            most = _READS if reads.shape[1] == 1 else _POOLED_READS
-            self.bases.append(principal_components(reads.flatten(0, 1), most))
-            self.scales.append(float((moves.sum(2) ** 2).sum(2).mean().sqrt()))
+            views = [batch[number] for batch in seen]
+            most = _READS if all(view.reads.shape[1] == 1 for view in views) else _POOLED_READS
+            self.bases.append(principal(torch.cat([view.reads.flatten(0, 1) for view in views]), most))
+            self.scales.append(float(torch.cat([(view.moves.sum(2) ** 2).sum(2) for view in views]).mean().sqrt()))
 
-    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Rows of a batch, and their features float32 [B, D] on the CPU."""
+    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Rows of a batch; what the first layer reads and what the others read, float32 [B, D] and [B, E] on the CPU."""
         start = 0
         for _, views in self.views.all(self.train, None, self.batch):
-            read = torch.cat([self._of(number, view) for number, view in enumerate(views)], dim=1)
-            yield slice(start, start + len(read)), read
-            start += len(read)
+            read = [self._of(number, view) for number, view in enumerate(views)]
+            yield slice(start, start + len(read[0])), read[0], torch.cat([read[0][:, :0], *read[1:]], dim=1)
+            start += len(read[0])
 
     def _of(self, number: int, view: LayerView) -> torch.Tensor:
         return project(view.reads.mean(1), self.bases[number]).cpu() * self.scales[number]

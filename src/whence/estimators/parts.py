@@ -1,248 +1,180 @@
-"""One layer's part of the tangent kernel: its curvature per class, learned; its targets, met; its scores."""
+"""One layer's part of the tangent kernel: its curvature per class, learned; its targets, met; its similarities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
-
 import torch
-from torch.nn.functional import pad
 
-from whence.estimators.base import cholesky
+from whence.estimators.components import leading, principal, project, width_after
+from whence.estimators.curvatures import Curvatures, Demand
 from whence.estimators.views import LayerView
 
-__all__ = ["Demand", "Part", "joined", "part_for", "principal_components", "project"]
+__all__ = ["Factored", "Part", "Summed", "part_for"]
 
-_MOST_CURVATURES = 32  # classes with a curvature of their own; the others share one
-_MINOR = 0.1  # residuals below this share of a target's largest are left out
-_READS, _MOVES = 2048, 128  # principal components that are kept of a layer with one position
+_READS, _MOVES = 2048, 1024  # principal components that are kept, at most, of a layer with one position
 _SUMMED_READS, _SUMMED_MOVES = 128, 16  # and of a layer with many
+_POOLED = 128  # components that ridge models are given
 
 
-class Demand:
-    """What targets ask of each class.
-
-    Args:
-        wanted: float32 [M, C], −∂Q/∂outputs over N.
-        curvature: float32 [N, C], of the loss in each output.
-
-    Attributes:
-        targets: M.
-        asking: for each class, which targets ask: int64 [M_c].
-        amounts: for each class, their residual over the class's mean curvature: float32 [M_c].
-        shared: for each class, which curvature it uses.
-        curvatures: how many there are.
-    """
-
-    def __init__(self, wanted: torch.Tensor, curvature: torch.Tensor) -> None:
-        self.targets, classes = wanted.shape
-        mean = curvature.mean(0).clamp_min(1e-6)
-        size = wanted.abs()
-        asks = size >= _MINOR * size.amax(1, keepdim=True).clamp_min(1e-30)
-        self.asking = [asks[:, c].nonzero()[:, 0] for c in range(classes)]
-        self.amounts = [wanted[self.asking[c], c] / mean[c] for c in range(classes)]
-        order = size.sum(0).argsort(descending=True).tolist()
-        own = order if classes <= _MOST_CURVATURES else order[: _MOST_CURVATURES - 1]
-        self.shared = [own.index(c) if c in own else len(own) for c in range(classes)]
-        self.curvatures = len(own) + (len(own) < classes)
-
-    def among(self, start: int, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """For each class, which of the targets start … start + count − 1 ask (from 0 on), and their amounts."""
-        for asking, amounts in zip(self.asking, self.amounts, strict=True):
-            here = (asking >= start) & (asking < start + count)
-            yield asking[here] - start, amounts[here]
-
-    def weights(self, curvature: torch.Tensor) -> torch.Tensor:
-        """Curvature of each class [B, C] as that of each shared one: [B, curvatures]."""
-        total = torch.zeros(len(curvature), self.curvatures)
-        return total.index_add_(1, torch.tensor(self.shared), curvature)
-
-
-class Part(Protocol):
-    """One layer: learns from all training instances, is solved, meets the targets, then scores.
+class Part:
+    """One layer: seen on a sample, it learns from all training instances, is solved, meets the targets, then compares.
 
     Attributes:
         scale: how far the outputs move with what the layer writes, root mean square over outputs.
+        width: d, columns that are kept of what the layer reads.
     """
 
     scale: float
+    width: int
+    read_basis: torch.Tensor | None
+    square: float  # the mean square of what the layer reads
+    dimension: int  # D, columns that it reads
 
     def kept(self, view: LayerView) -> torch.Tensor:
         """What is kept of what the layer reads: [B, P, d], on the CPU."""
-        ...
+        raise NotImplementedError
+
+    def pooled(self, kept: torch.Tensor) -> torch.Tensor:
+        """What ridge models are given of what was kept [B, P, d]: positions averaged, leading components only."""
+        pooled = _mean(kept)
+        return pooled if self.read_basis is None else pooled[:, :_POOLED]
+
+    def begin(self, demand: Demand) -> None:
+        """What targets will ask is known."""
+        self.demand, self.met = demand, 0
+        self.curvatures = Curvatures(self.width, demand)
+        self.asked = [torch.empty(0)] * len(demand.asking)
 
     def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
         """Training instances [B, P, d] and the curvature of the loss in their outputs [B, C]."""
-        ...
+        self.curvatures.learn(kept, curvature)
 
-    def solve(self, damping: float | None) -> None:
-        """All training instances have been learned from."""
-        ...
+    def solve(self, damping: float | None, count: int) -> None:
+        """All N training instances have been learned from.
+
+        Without damping, 2·D/N, at least 0.4 and at most 5: the second moment of N instances in D dimensions is off by about
+        D/N of its mean eigenvalue (Ledoit and Wolf 2004).
+        """
+        if damping is None:
+            damping = min(max(2 * self.dimension / count, 0.4), 5.0)
+        self.factors = self.curvatures.factors(damping * self.square)
+        del self.curvatures
 
     def meet(self, view: LayerView) -> None:
         """The next targets, in order."""
-        ...
+        raise NotImplementedError
 
-    def scores(self, view: LayerView, residuals: torch.Tensor) -> torch.Tensor:
-        """Training instances with their residuals [B, C] on all targets: float32 [B, M]."""
-        ...
+    def look(self, view: LayerView) -> tuple[torch.Tensor, ...]:
+        """What ``similarity`` needs of training instances [B, …]."""
+        raise NotImplementedError
+
+    def similarity(self, look: tuple[torch.Tensor, ...], c: int, rows: torch.Tensor) -> torch.Tensor:
+        """How alike some of these instances, int64 [R], and the targets that ask of class c are in its curvature: [R, M_c]."""
+        raise NotImplementedError
+
+    def _solved(self, rows: torch.Tensor, c: int) -> torch.Tensor:
+        """A_c⁻¹ times rows [m, d]: [m, d]."""
+        return torch.cholesky_solve(rows.T, self.factors[self.demand.shared[c]]).T
 
 
-def part_for(sample: Sequence[LayerView], demand: Demand, *, per_class: bool) -> Part:
-    """The part of a layer, seen on a sample of training instances.
+def part_for(reads: list[torch.Tensor], moves: list[torch.Tensor], *, per_class: bool) -> Part:
+    """The part of a layer, seen on two samples of training instances.
 
     Args:
+        reads: what the layer reads, float32 [B, P, D] each; moves: how the outputs move with it, [B, R, P, H] each.
         per_class: whether there is one probe per output, as sums over positions need. If not, positions are averaged.
     """
-    reads, moves = joined(sample)
-    summed = per_class and reads.shape[1] > 1
-    return Summed(reads, moves, demand) if summed else Factored(reads, moves, demand)
+    most = max(read.shape[1] for read in reads + [move[:, 0] for move in moves])  # batches of texts differ in length
+    read = torch.cat([_padded(read, most, 1) for read in reads])
+    move = torch.cat([_padded(move, most, 2) for move in moves])
+    return Summed(read, move) if per_class and most > 1 else Factored(read, move, per_class=per_class)
 
 
-def joined(sample: Sequence[LayerView]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reads [n, P, D] and moves [n, R, P, H] of all batches of a sample, padded by zeros to the most positions."""
-    most = max(view.reads.shape[1] for view in sample)  # batches of texts differ in length
-    reads = torch.cat([pad(view.reads, (0, 0, 0, most - view.reads.shape[1])) for view in sample])
-    moves = torch.cat([pad(view.moves, (0, 0, 0, most - view.moves.shape[2])) for view in sample])
-    return reads, moves
+class Factored(Part):
+    """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[J_c·J_c].
 
+    With random probes in place of one per output, J_c·J_c is their mean, the same for all classes.
+    """
 
-class _Learner:
-    """What parts of either kind do alike: learn curvatures, and solve them."""
-
-    curvatures: _Curvatures
-    square: float  # the mean square of what the layer reads
-
-    def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
-        self.curvatures.learn(kept, curvature)
-
-    def solve(self, damping: float | None) -> None:
-        self.factors = self.curvatures.factors(damping, self.square)
-        del self.curvatures
-
-
-class Factored(_Learner):
-    """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[tr JᵀJ / C]."""
-
-    def __init__(self, reads: torch.Tensor, moves: torch.Tensor, demand: Demand) -> None:
-        reads, moves = reads.mean(1), moves.sum(2).flatten(1) / moves.shape[1] ** 0.5
-        self.demand = demand
-        self.read_basis = principal_components(reads, _READS)
-        self.move_basis = principal_components(moves, _MOVES)
+    def __init__(self, reads: torch.Tensor, moves: torch.Tensor, *, per_class: bool) -> None:
+        reads, moves = _mean(reads), moves.sum(2)  # (n, D), (m, R, H)
+        self.per_class, probes = per_class, moves.shape[1]
+        self.read_basis = leading(reads, _READS)
+        self.width, self.dimension = width_after(reads.shape[1], self.read_basis), min(reads.shape[1], _READS)
         self.square = float((reads**2).mean())
-        self.scale = float((moves**2).sum(1).mean().sqrt())
-        self.curvatures = _Curvatures(_width(reads, self.read_basis), demand)
-        self.met = 0
-        self.asked = [torch.empty(0)] * len(demand.asking)  # A_c⁻¹a(x)·e_c(x)/s_c of the targets that ask, [d, M_c]
-        self.moved = torch.empty(_width(moves, self.move_basis), demand.targets)  # J(x), [k, M]
+        self.scale = float((moves**2).sum((1, 2)).mean().sqrt()) / probes**0.5
+        self.move_basis = principal(moves.flatten(0, 1) if per_class else moves.flatten(1), _MOVES)
+
+    def begin(self, demand: Demand) -> None:
+        super().begin(demand)
+        self.moved = [torch.empty(0)] * len(demand.asking)
 
     def kept(self, view: LayerView) -> torch.Tensor:
-        return project(view.reads.mean(1, keepdim=True), self.read_basis).cpu()
+        return project(_mean(view.reads)[:, None], self.read_basis).cpu()
 
     def meet(self, view: LayerView) -> None:
-        reads = self.kept(view)[:, 0]
-        self.moved[:, self.met : self.met + len(reads)] = self._moves(view).T
-        for c, (rows, amounts) in enumerate(self.demand.among(self.met, len(reads))):
-            solved = torch.cholesky_solve((reads[rows] * amounts[:, None]).T, self.factors[self.demand.shared[c]])
-            self.asked[c] = torch.cat([self.asked[c], solved], dim=1) if len(self.asked[c]) else solved
+        reads, moves = self.look(view)
+        for c, rows in enumerate(self.demand.among(self.met, len(reads))):
+            self.asked[c] = _joined(self.asked[c], self._solved(reads[rows], c))  # (M_c, d)
+            self.moved[c] = _joined(self.moved[c], moves[rows, c if self.per_class else 0])  # (M_c, h)
         self.met += len(reads)
 
-    def scores(self, view: LayerView, residuals: torch.Tensor) -> torch.Tensor:
-        reads = self.kept(view)[:, 0]
-        similarity = torch.zeros(len(reads), self.demand.targets)
-        for c, asked in enumerate(self.asked):
-            similarity.index_add_(1, self.demand.asking[c], (reads * residuals[:, c : c + 1]) @ asked)
-        return similarity.mul_(self._moves(view) @ self.moved)
+    def look(self, view: LayerView) -> tuple[torch.Tensor, ...]:
+        return self.kept(view)[:, 0], self._moves(view)
+
+    def similarity(self, look: tuple[torch.Tensor, ...], c: int, rows: torch.Tensor) -> torch.Tensor:
+        reads, moves = look
+        return (reads[rows] @ self.asked[c].T).mul_(moves[rows, c if self.per_class else 0] @ self.moved[c].T)
 
     def _moves(self, view: LayerView) -> torch.Tensor:
-        return project(view.moves.sum(2).flatten(1) / view.moves.shape[1] ** 0.5, self.move_basis).cpu()
+        """[B, C, h], or [B, 1, h] where all classes share it."""
+        moves = view.moves.sum(2)
+        shaped = moves if self.per_class else moves.flatten(1)[:, None] / moves.shape[1] ** 0.5
+        return project(shaped, self.move_basis).cpu()
 
 
-class Summed(_Learner):
+class Summed(Part):
     """A layer that reads many positions: ⟨G_c(z), G_c(x) A_c⁻¹⟩ with G_c = Σ_p J_c,p a_pᵀ, in principal components."""
 
-    def __init__(self, reads: torch.Tensor, moves: torch.Tensor, demand: Demand) -> None:
-        self.demand = demand
-        self.read_basis = principal_components(reads.flatten(0, 1), _SUMMED_READS)
-        self.move_basis = principal_components(moves.flatten(0, 2), _SUMMED_MOVES)
+    def __init__(self, reads: torch.Tensor, moves: torch.Tensor) -> None:
+        self.read_basis = principal(reads.flatten(0, 1), _SUMMED_READS)
+        self.move_basis = principal(moves.flatten(0, 2), _SUMMED_MOVES)
+        self.width = self.dimension = width_after(reads.shape[2], self.read_basis)
         self.square = float((reads**2).sum(1).mean())
         self.scale = float((moves.sum(2) ** 2).sum(2).mean().sqrt())
-        self.curvatures = _Curvatures(_width(reads, self.read_basis), demand)
-        self.met = 0
-        self.asked = [torch.empty(0)] * len(demand.asking)  # G_c(x)A_c⁻¹·e_c(x)/s_c, [h·d, M_c]
 
     def kept(self, view: LayerView) -> torch.Tensor:
         return project(view.reads, self.read_basis).cpu()
 
     def meet(self, view: LayerView) -> None:
-        gradients = self._gradients(view)  # (B, C, h, d)
-        for c, (rows, amounts) in enumerate(self.demand.among(self.met, len(gradients))):
-            given = gradients[rows, c] * amounts[:, None, None]
-            solved = torch.cholesky_solve(given.flatten(0, 1).T, self.factors[self.demand.shared[c]]).T
-            asked = solved.reshape(len(rows), gradients[0, 0].numel()).T
-            self.asked[c] = torch.cat([self.asked[c], asked], dim=1) if len(self.asked[c]) else asked
+        (gradients,) = self.look(view)
+        for c, rows in enumerate(self.demand.among(self.met, len(gradients))):
+            solved = self._solved(gradients[rows, c].flatten(0, 1), c).reshape(len(rows), gradients[0, 0].numel())
+            self.asked[c] = _joined(self.asked[c], solved)  # (M_c, h·d)
         self.met += len(gradients)
 
-    def scores(self, view: LayerView, residuals: torch.Tensor) -> torch.Tensor:
-        gradients = self._gradients(view)
-        total = torch.zeros(len(gradients), self.demand.targets)
-        for c, asked in enumerate(self.asked):
-            given = (gradients[:, c] * residuals[:, c, None, None]).flatten(1)
-            total.index_add_(1, self.demand.asking[c], given @ asked)
-        return total
-
-    def _gradients(self, view: LayerView) -> torch.Tensor:
+    def look(self, view: LayerView) -> tuple[torch.Tensor, ...]:
         moves = project(view.moves, self.move_basis).cpu()  # (B, C, P, h)
-        return torch.einsum("bcph,bpd->bchd", moves, self.kept(view))
+        return (torch.einsum("bcph,bpd->bchd", moves, self.kept(view)),)
+
+    def similarity(self, look: tuple[torch.Tensor, ...], c: int, rows: torch.Tensor) -> torch.Tensor:
+        return look[0][rows, c].flatten(1) @ self.asked[c].T
 
 
-class _Curvatures:
-    """A_c, the weighted second moment of what a layer reads, of each class."""
-
-    def __init__(self, width: int, demand: Demand) -> None:
-        self.moments = torch.zeros(demand.curvatures, width, width)
-        self.totals = torch.zeros(demand.curvatures)
-        self.demand = demand
-        self.count = 0
-
-    def learn(self, reads: torch.Tensor, curvature: torch.Tensor) -> None:
-        """[B, P, d], [B, C]; instances that weigh less than a tenth of the mean are left out."""
-        self.count += len(reads)
-        for number, weight in enumerate(self.demand.weights(curvature).T):
-            chosen = weight >= _MINOR * weight.mean()
-            rows = (reads[chosen] * weight[chosen].sqrt()[:, None, None]).flatten(0, 1)
-            self.moments[number].addmm_(rows.T, rows)
-            self.totals[number] += weight[chosen].sum()
-
-    def factors(self, damping: float | None, square: float) -> list[torch.Tensor]:
-        """Cholesky factors of A_c + damping·square·I; by default, damping = 2·d/N, at least 0.3 and at most 5.
-
-        The second moment of N instances in d dimensions is off by about d/N of its mean eigenvalue (Ledoit and Wolf 2004).
-        """
-        width = self.moments.shape[1]
-        if damping is None:
-            damping = min(max(2 * width / self.count, 0.3), 5.0)
-        ridge = max(damping * square, 1e-12) * torch.eye(width)
-        moments = self.moments / self.totals.clamp_min(1e-12)[:, None, None]
-        return [cholesky(moment + ridge) for moment in moments]
+def _mean(reads: torch.Tensor) -> torch.Tensor:
+    """Positions [B, P, D] averaged, those of padding (all zero) left out: [B, D]."""
+    if reads.shape[1] == 1:
+        return reads[:, 0]
+    return reads.sum(1) / (reads != 0).any(2).sum(1, keepdim=True).clamp_min(1)
 
 
-def principal_components(rows: torch.Tensor, most: int) -> torch.Tensor | None:
-    """The leading right singular vectors of [n, d] as columns [d, most]; None where d is not above ``most``."""
-    if rows.shape[1] <= most:
-        return None
-    generator = torch.Generator().manual_seed(0)  # not in strides, which could meet the same position of every picture
-    rows = rows.cpu()[torch.randperm(len(rows), generator=generator)[: 4 * most]].double()
-    if len(rows) < rows.shape[1]:
-        values, vectors = torch.linalg.eigh(rows @ rows.T)  # in ascending order
-        leading = vectors[:, values > 1e-6 * values[-1]][:, -most:]
-        return torch.linalg.qr(rows.T @ leading)[0].float()
-    return torch.linalg.eigh(rows.T @ rows)[1][:, -most:].float()
+def _padded(values: torch.Tensor, positions: int, axis: int) -> torch.Tensor:
+    missing = positions - values.shape[axis]
+    if not missing:
+        return values
+    shape = [*values.shape]
+    shape[axis] = missing
+    return torch.cat([values, values.new_zeros(shape)], dim=axis)
 
 
-def _width(rows: torch.Tensor, basis: torch.Tensor | None) -> int:
-    return rows.shape[-1] if basis is None else basis.shape[1]
-
-
-def project(rows: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
-    return rows if basis is None else rows @ basis.to(rows)
+def _joined(before: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+    return torch.cat([before, more]) if len(before) else more

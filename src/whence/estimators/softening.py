@@ -20,8 +20,11 @@ __all__ = ["matched_temperature"]
 _HIGHEST = 64.0
 
 
-def matched_temperature(run: Run) -> float:
+def matched_temperature(run: Run, logits: torch.Tensor | None = None) -> float:
     """T of a classifier, between 1 (nothing to soften) and 64.
+
+    Args:
+        logits: of the full network for training instances, where they are known already.
 
     Raises:
         WhenceError: the run is a regression.
@@ -30,11 +33,11 @@ def matched_temperature(run: Run) -> float:
         raise WhenceError("softening is defined for classification", where="the run", got=run.task.kind)
     labels = torch.from_numpy(run.train.targets)
     wanted = _error(torch.from_numpy(predict(run.model, run.train, "flipped")), labels, 1.0)
-    logits = torch.from_numpy(predict(run.model, run.train))
+    logits = torch.from_numpy(predict(run.model, run.train)) if logits is None else logits
     low, high = 1.0, _HIGHEST
     if _error(logits, labels, low) >= wanted:
         return low
-    for _ in range(40):
+    for _ in range(20):
         middle = float(np.sqrt(low * high))
         if _error(logits, labels, middle) < wanted:
             low = middle

@@ -40,12 +40,14 @@ class Turnover:
         path: "auto" takes "affine" where it holds; "vmap" and "loop" force the general ways (tests).
     """
 
+    version = 1
+    rows_of = staticmethod(mask_rows)
+
     def __init__(
         self, run: Run, targets: Dataset, quantity: Quantity, *, path: Literal["auto", "vmap", "loop"] = "auto"
     ) -> None:
         self.run, self.targets, self.quantity = run, targets, quantity
-        rows = mask_rows(run.train)
-        self.rows, self.level, self.unit = rows.labels, rows.level, quantity.unit
+        self.ids = mask_rows(run.train).labels.ids
         self.layers = run.layers
         head = find_head(run.model, targets)
         self.affine = path == "auto" and head is not None and head.only
@@ -59,7 +61,7 @@ class Turnover:
             self.bias = torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().float()  # (C,)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        ids = self.rows.ids[start:stop]
+        ids = self.ids[start:stop]
         return self._scores({name: layer.bits(ids) for name, layer in self.layers.items()})
 
     def null(self, count: int, seed: int) -> np.ndarray:

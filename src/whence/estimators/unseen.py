@@ -1,4 +1,4 @@
-"""What a model would say of a training instance that it had not seen.
+"""What a model would say of an instance that it had not seen.
 
 In-sample residuals vanish with memorization, and every score that is proportional to them. Three accounts of the
 instance that did not memorize it are put together:
@@ -9,110 +9,169 @@ instance that did not memorize it are put together:
 
 Leaving one instance out of a ridge regression has a closed form, ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ), so the two cost one matrix
 decomposition each. Their temperatures are those at which the left-out labels are most likely. They know less than the
-network, but their errors are their own: on seven of the eight sets of docs/estimators.md the mixture ranked
-retraining effects better than the softened network alone.
+network, but their errors are their own.
+
+Targets were never in, and are spoken of by the same mixture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot, pad
 
-from whence.data import Classification
+from whence.data import Classification, Dataset
 from whence.data.tasks import Task
 from whence.estimators.base import cholesky
+from whence.estimators.softening import matched_temperature
+from whence.forward import predict
+from whence.run import Run
 
-__all__ = ["LeftOut", "likely_temperature", "mixture"]
+__all__ = ["LeftOut", "as_unseen", "likely_temperature"]
 
 _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
+_SAMPLE = 2048  # instances that a temperature is taken from
+
+Features = Callable[[Dataset], Iterable[tuple[torch.Tensor, torch.Tensor]]]
 
 
-def mixture(
-    task: Task, network: torch.Tensor, ridge: list[tuple[torch.Tensor, torch.Tensor]], share: float
-) -> torch.Tensor:
-    """Outputs for training instances as if each had not been trained on.
+def as_unseen(run: Run, targets: Dataset, features: Features | None, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs for training instances [N, C] and targets [M, C] as if none had been trained on.
 
     Args:
-        network: float32 [N, C], the full network's outputs, softened for a classification. A regression has nothing to
-            soften: to scale all residuals changes no order.
-        ridge: what ridge models say of instances left out, and the targets: float32 [N, C] each.
-        share: of the ridge models, 0 to 1.
+        features: of a dataset, batch by batch in order: what the first layer reads [B, D], and the other layers [B, E].
+        share: of the ridge models in the mixture, 0 to 1; with 0, features are not asked for.
 
     Returns:
-        float32 [N, C]: log-probabilities, or predictions of a regression.
+        Log-probabilities (softened logits where share is 0), or predictions of a regression, which has nothing to soften, as to
+        scale all residuals changes no order.
     """
-    if share == 0 or not ridge:
-        return network
-    if not isinstance(task, Classification):
-        return (1 - share) * network + share * torch.stack([said for said, _ in ridge]).mean(0)
-    said = torch.stack(
-        [(scores / likely_temperature(scores, wanted.argmax(1))).softmax(1) for scores, wanted in ridge]
-    ).mean(0)
-    return ((1 - share) * network.softmax(1) + share * said).clamp_min(1e-12).log()
+    network = [torch.from_numpy(predict(run.model, data)) for data in (run.train, targets)]
+    if isinstance(run.task, Classification):
+        temperature = matched_temperature(run, network[0])
+        network = [logits / temperature for logits in network]
+    if share == 0 or features is None:
+        return network[0], network[1]
+    wanted = torch.from_numpy(run.train.targets)
+    wanted = one_hot(wanted, run.task.outputs).float() if run.task.kind == "classification" else wanted[:, None].float()
+    model, start = LeftOut(run.task.outputs), 0
+    for first, others in features(run.train):
+        model.learn(first, others, wanted[start : start + len(first)])
+        start += len(first)
+    model.solve()
+    said, start = [], 0
+    for first, others in features(run.train):
+        said.append(model.without(first, others, wanted[start : start + len(first)]))
+        start += len(first)
+    ridge = torch.cat(said, dim=1), torch.cat([model.predict(*both) for both in features(targets)], dim=1)
+    return _mixed(run.task, network, ridge, wanted, share)
 
 
 class LeftOut:
-    """A ridge regression that is asked about each of its instances without it. Learns and answers batch by batch.
+    """Two ridge regressions, on the first columns and on all, that can be asked about any of their instances without it.
+
+    They learn and answer batch by batch. More than 2,048 columns in all are projected at random, the first ones apart.
 
     Args:
-        width: D; more than 2,048 columns are projected to as many at random.
         outputs: C.
     """
 
-    def __init__(self, width: int, outputs: int) -> None:
-        self.projection = None
-        if width > _MOST_COLUMNS:
-            generator = torch.Generator().manual_seed(0)
-            self.projection = torch.randn(width, _MOST_COLUMNS, generator=generator) / _MOST_COLUMNS**0.5
-            width = _MOST_COLUMNS
-        self.count = 0
-        self.reference: torch.Tensor | None = None  # near the mean, so that sums of squares keep their digits
-        self.moment = torch.zeros(width + 1 + outputs, width + 1 + outputs, dtype=torch.float64)
-        self.width = width
+    def __init__(self, outputs: int) -> None:
+        self.outputs, self.count = outputs, 0
 
-    def learn(self, features: torch.Tensor, targets: torch.Tensor) -> None:
-        """[B, D], [B, C]"""
-        rows = torch.cat([self._read(features), targets], dim=1)
-        self.moment += rows.T @ rows
+    def learn(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> None:
+        """Features [B, D] and [B, E] of some training instances, and what is wanted of them [B, C]."""
+        if not self.count:
+            self._begin(first, others)
+        rows = pad(torch.cat([self._read(first, others), targets], dim=1), (0, 1), value=1.0)
+        self.moment += (rows.T @ rows).double()
         self.count += len(rows)
 
     def solve(self) -> None:
         """All instances have been learned: fit with an unpenalized intercept."""
-        width = self.width
         moment = self.moment / self.count
-        self.mean = moment[width, :width]
-        self.intercept = moment[width, width + 1 :]
-        variance = moment[:width, :width] - torch.outer(self.mean, self.mean)
-        variance.diagonal().add_(_RIDGE * float(variance.diagonal().sum().clamp_min(1e-12)))
-        self.factor = cholesky(variance).float()
-        covariance = moment[:width, width + 1 :] - torch.outer(self.mean, self.intercept)
-        self.weights = torch.cholesky_solve(covariance.float(), self.factor)
-        self.mean, self.intercept = self.mean.float(), self.intercept.float()
+        width = self.widths[-1]
+        self.mean, self.intercept = moment[-1, :width].float(), moment[-1, width:-1].float()
+        centered = moment - torch.outer(moment[-1], moment[-1])
+        self.models = []
+        for columns in self.widths:
+            variance = centered[:columns, :columns].clone()
+            variance.diagonal().add_(_RIDGE * float(variance.diagonal().sum().clamp_min(1e-12)))
+            inverse = torch.cholesky_inverse(cholesky(variance))
+            self.models.append((inverse.float(), (inverse @ centered[:columns, width:-1]).float()))
 
-    def predict(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """What the regression without each instance says of it: ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ), float32 [B, C]."""
-        return self.without(features, targets)[0]
+    def without(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What each regression without each instance says of it, ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ): float32 [2, B, C]."""
+        return self.left_out(first, others, targets)[0]
 
-    def without(self, features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What ``predict`` gives, and each instance's leverage h, 0 to 1: float32 [B, C] and [B]."""
-        centered = self._read(features)[:, :-1] - self.mean
-        said = centered @ self.weights + self.intercept
-        whitened = torch.linalg.solve_triangular(self.factor, centered.T, upper=False)
-        leverage = (((whitened**2).sum(0) + 1) / self.count).clamp_max(1 - 1e-6)
-        return targets - (targets - said) / (1 - leverage)[:, None], leverage
+    def left_out(
+        self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What ``without`` gives, and the leverages h of the instances in each regression, 0 to 1: float32 [2, B]."""
+        rows = self._read(first, others) - self.mean
+        said, leverages = [], []
+        for columns, (inverse, weights) in zip(self.widths, self.models, strict=True):
+            mine = rows[:, :columns]
+            leverage = ((((mine @ inverse) * mine).sum(1) + 1) / self.count).clamp_max(1 - 1e-6)
+            error = targets - mine @ weights - self.intercept
+            said.append(targets - error / (1 - leverage)[:, None])
+            leverages.append(leverage)
+        return torch.stack(said), torch.stack(leverages)
 
-    def _read(self, features: torch.Tensor) -> torch.Tensor:
-        if self.reference is None:
-            self.reference = features.mean(0)
-        features = features - self.reference
-        features = features if self.projection is None else features @ self.projection
-        return torch.nn.functional.pad(features, (0, 1), value=1.0)
+    def predict(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """What each regression says of instances that it was not fitted to: float32 [2, B, C]."""
+        rows = self._read(first, others) - self.mean
+        return torch.stack([rows[:, : len(weights)] @ weights + self.intercept for _, weights in self.models])
+
+    def _begin(self, first: torch.Tensor, others: torch.Tensor) -> None:
+        limits = _MOST_COLUMNS, max(_MOST_COLUMNS - first.shape[1], _MOST_COLUMNS // 2)
+        generator = torch.Generator().manual_seed(0)
+        self.projections = [
+            torch.randn(part.shape[1], most, generator=generator) / most**0.5 if part.shape[1] > most else None
+            for part, most in zip((first, others), limits, strict=True)
+        ]
+        self.references = first.mean(0), others.mean(0)  # near the mean, so that sums of squares keep their digits
+        widths = [
+            part.shape[1] if projection is None else projection.shape[1]
+            for part, projection in zip((first, others), self.projections, strict=True)
+        ]
+        self.widths = widths[0], sum(widths)
+        size = self.widths[1] + self.outputs + 1
+        self.moment = torch.zeros(size, size, dtype=torch.float64)
+
+    def _read(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        parts = [part - reference for part, reference in zip((first, others), self.references, strict=True)]
+        return torch.cat(
+            [part if p is None else part @ p for part, p in zip(parts, self.projections, strict=True)], dim=1
+        )
 
 
-def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """The T at which the labels are most likely by softmax(scores / T)."""
-    temperatures = np.exp(np.linspace(-4, 2, 25))
-    losses = [float(cross_entropy(scores / t, labels)) for t in temperatures]
-    return float(temperatures[int(np.argmin(losses))])
+def _mixed(
+    task: Task,
+    network: list[torch.Tensor],
+    ridge: tuple[torch.Tensor, torch.Tensor],
+    wanted: torch.Tensor,
+    share: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The network's and the ridge models' accounts put together, for training instances and for targets."""
+    if not isinstance(task, Classification):
+        mixed = [(1 - share) * mine + share * theirs.mean(0) for mine, theirs in zip(network, ridge, strict=True)]
+        return mixed[0], mixed[1]
+    temperatures = torch.stack([likely_temperature(said, wanted.argmax(1)) for said in ridge[0]])[:, None, None]
+    mixed = [
+        ((1 - share) * mine.softmax(1) + share * (theirs / temperatures).softmax(2).mean(0)).clamp_min(1e-12).log()
+        for mine, theirs in zip(network, ridge, strict=True)
+    ]
+    return mixed[0], mixed[1]
+
+
+def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The T at which labels are most likely under softmax(scores / T)."""
+    some = torch.from_numpy(np.linspace(0, len(scores) - 1, min(_SAMPLE, len(scores))).astype(np.int64))
+    scores, labels = scores[some], labels[some]
+    temperatures = torch.from_numpy(np.exp(np.linspace(-4, 2, 25))).float()
+    losses = torch.stack([cross_entropy(scores / t, labels) for t in temperatures])
+    return temperatures[losses.argmin()]

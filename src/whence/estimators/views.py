@@ -19,17 +19,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from whence.data import Batch, Dataset
+from whence.data.inputs import ModelInputs
 from whence.dropout import full
 from whence.estimators.base import frozen
 from whence.forward import device_of, evaluating, outputs
 
 __all__ = ["LayerView", "Views", "probes_of"]
 
-_SKETCH = 2048  # columns of a bag's sketch
 _MOST_PROBES = 16
-_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE = 512  # instances of a sample, fewer where that is more than
-_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
+_SKETCH = 2048  # columns of a bag's sketch
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class LayerView:
     """One layer and a batch of B instances.
 
     Attributes:
-        reads: float32 [B, P, D + 1], what the layer reads at each position, a one appended where it has a bias.
+        reads: float32 [B, P, D + 1], what the layer reads at each position, a one appended where it has a bias. Zeros at the
+            padding of texts.
         moves: float32 [B, R, P, H], the gradient of each of R probes of the outputs in the layer's output.
     """
 
@@ -92,8 +91,9 @@ class Views:
             The outputs [B, C], and one view per layer.
         """
         with self._looking() as seen, evaluating(self.model), frozen(self.model), full(), torch.enable_grad():
-            result = outputs(self.model, batch.to(device_of(self.model)).inputs)
-            reads = [_reads(layer, *seen[layer][0]) for layer in self.layers]
+            inputs = batch.to(device_of(self.model)).inputs
+            result = outputs(self.model, inputs)
+            reads = [_unpadded(_reads(layer, *seen[layer][0]), inputs) for layer in self.layers]
             nudges = [seen[layer][1] for layer in self.layers]
             moved: list[tuple[torch.Tensor, ...]] = []
             for probe in [] if probes is None else probes:
@@ -112,19 +112,6 @@ class Views:
         """Views of all instances in order, ``size`` at a time."""
         for batch in data.batches(size):
             yield self(batch, probes)
-
-    def sample(self, data: Dataset, probes: torch.Tensor) -> tuple[int, list[list[LayerView]]]:
-        """Views of up to 512 instances spread over the data, and how many instances fit into one batch.
-
-        Returns:
-            The batch size, and for each batch of the sample one view per layer.
-        """
-        _, first = self(data.batch(np.arange(1)), probes)
-        each = sum(view.reads.numel() + view.moves.numel() for view in first)
-        size = max(1, min(1024, _BATCH_NUMBERS // each))
-        count = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))
-        chosen = np.unique(np.linspace(0, len(data) - 1, count).astype(np.int64))
-        return size, [views for _, views in self.all(data.select(chosen), probes, min(64, size))]
 
     @contextmanager
     def _looking(self) -> Iterator[dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]]]:
@@ -187,6 +174,14 @@ def _reads(layer: nn.Module, given: torch.Tensor, *more: Any) -> torch.Tensor:
     else:
         read = given.reshape(len(given), -1, given.shape[-1]).float()
     return F.pad(read, (0, 1), value=1.0) if layer.bias is not None else read
+
+
+def _unpadded(reads: torch.Tensor, inputs: ModelInputs) -> torch.Tensor:
+    """Zeros where a text has no token, as the inputs' ``attention_mask`` [B, P] says."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+    if not isinstance(mask, torch.Tensor) or mask.shape != reads.shape[:2]:
+        return reads
+    return reads * mask[..., None].to(reads)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:

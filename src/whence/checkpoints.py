@@ -1,0 +1,94 @@
+"""Checkpoints of a training: all that a step depends on beside the data and the seed, in one file that holds no pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from whence.rundir import RunDirectory
+
+__all__ = ["CHECKPOINT", "Progress", "kept", "restore", "save"]
+
+CHECKPOINT = "checkpoint.safetensors"
+_NUMBERS = ("step", "history", "seconds", "stopped", "best_epoch")
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        step: optimizer steps done.
+        history: the measurements of each finished epoch.
+        seconds: spent on finished epochs.
+        stopped: whether early stopping has ended it.
+        best_loss, best_epoch, best: the lowest loss on dev, the epoch that reached it, and its weights; of trainings with
+            early stopping.
+    """
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped: bool = False
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def save(
+    directory: RunDirectory, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any
+) -> None:
+    """Write the checkpoint of a training in place of the one before."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    for number, entry in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in entry.items() if value is not None
+        }
+    numbers = {name: getattr(progress, name) for name in _NUMBERS}
+    numbers["best_loss"] = None if math.isinf(progress.best_loss) else progress.best_loss
+    numbers["scaler"] = scaler.state_dict()
+    directory.write_tensors(CHECKPOINT, tensors, {"state": json.dumps(numbers)})
+
+
+def restore(
+    directory: RunDirectory, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any
+) -> Progress | None:
+    """Put model, optimizer and scaler where the checkpoint was made.
+
+    Returns:
+        How far the training is; None without a checkpoint.
+    """
+    if not directory.has(CHECKPOINT):
+        return None
+    tensors, metadata = directory.read_tensors(CHECKPOINT)
+    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    model.load_state_dict(parts["model"])
+    restored = optimizer.state_dict()
+    for name, value in parts["optimizer"].items():
+        number, _, entry = name.partition(".")
+        restored["state"].setdefault(int(number), {})[entry] = value
+    optimizer.load_state_dict(restored)
+    numbers = json.loads(metadata["state"])
+    scaler.load_state_dict(numbers["scaler"])
+    best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
+    return Progress(**{name: numbers[name] for name in _NUMBERS}, best_loss=best_loss, best=parts["best"])
+
+
+def kept(out: str | os.PathLike[str]) -> str:
+    """What an interrupted training left in its run directory, in words."""
+    directory = RunDirectory(out)
+    if not directory.has(CHECKPOINT):
+        return "no epoch was finished, so nothing is kept"
+    _, metadata = directory.read_tensors(CHECKPOINT)
+    done = len(json.loads(metadata["state"])["history"])
+    return f"training is kept to the end of epoch {done}" if done else "the beginning of epoch 1 is kept"

@@ -1,0 +1,70 @@
+"""What to believe of data and model: ``whence audit`` and ``whence report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from whence.cli.answers import answer, full_path, on_terminal
+from whence.cli.failures import interruptible
+from whence.cli.options import METHODS, as_json, run_argument
+from whence.errors import WhenceError
+
+__all__ = ["audit", "report"]
+
+
+@click.command()
+@run_argument
+@click.option("--method", default="auto", show_default=True, help=f"Estimator of the influence on dev: {METHODS}.")
+@click.option("--show", default=10, show_default=True, help="Suspected labels to list; --json lists all.")
+@as_json
+def audit(run: str, method: str, show: int, as_json: bool) -> None:
+    """Rank labels that should not be trusted, suggest others, find memorized instances."""
+    from whence.auditing import audit as judge
+    from whence.run import open_run
+
+    if show < 0:
+        raise WhenceError("an option out of range", where="--show", got=show, expected="at least 0")
+    opened = open_run(run)
+    with interruptible(lambda: "finished blocks of scores are kept"):
+        found = judge(opened, method=method, progress=on_terminal())
+    table = Path(run) / "audit.parquet"
+    names = {"id": "name", "given": "given_label", "suggested": "suggested_label", "p_wrong": "p_wrong"}
+    suspected = [
+        {key: entry[name] for key, name in names.items()} for entry in found.table.take(found.issues).to_pylist()
+    ]
+    record = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
+              "suspected": suspected}  # fmt: skip
+    counts = found.counts()
+    lines = [f"{len(opened.train):,} training instances: {counts['label_issue']:,} suspected label errors, "
+             f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous"]  # fmt: skip
+    lines += [f"caution: {found.caveat}"] if found.caveat else []
+    if suspected[:show]:
+        lines.append(f"{'id':<20} {'given':<16} {'suggested':<16} p(wrong)")
+    for entry in suspected[:show]:
+        lines.append(
+            f"{entry['id'][:20]:<20} {entry['given'][:16]:<16} {entry['suggested'][:16]:<16} {entry['p_wrong']:.3f}"
+        )
+    lines.append(f"audit: {table}")
+    answer(as_json, record, lines)
+
+
+@click.command()
+@run_argument
+@click.option("--out", help="The HTML file; by default RUN/report.html.")
+@click.option(
+    "--targets", default="errors", show_default=True, help="Whose predictions to explain: a split, or errors."
+)
+@click.option("--method", default="auto", show_default=True, help=METHODS)
+@click.option("--top", default=8, show_default=True, help="Helpful and harmful instances per prediction.")
+@as_json
+def report(run: str, out: str | None, targets: str, method: str, top: int, as_json: bool) -> None:
+    """Write one HTML file that opens offline."""
+    from whence.reporting import report as write
+    from whence.run import open_run
+
+    opened = open_run(run)
+    with interruptible(lambda: "finished blocks of scores are kept"):
+        path = write(opened, out, targets=targets, method=method, top=top, progress=on_terminal())
+    answer(as_json, {"report": full_path(path)}, [f"report: {path}"])

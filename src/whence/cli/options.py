@@ -1,0 +1,93 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from whence.options import TrainingOptions
+
+__all__ = ["DATA", "METHODS", "as_json", "data_options", "model_options", "run_argument", "training_options"]
+
+DATA = "DATA: a csv, tsv(.gz), jsonl, parquet or npz file, or the built-in digits or diabetes."
+METHODS = "auto, turnover, first_order, kernel or kronecker"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of text.")
+run_argument = click.argument("run", metavar="RUN")
+
+_DATA_OPTIONS = [
+    click.option("--label", help="Column to predict (not needed for npz and built-in sets)."),
+    click.option("--text", help="Column of text."),
+    click.option("--features", help="Columns of numbers, separated by commas, globs allowed."),
+    click.option("--id", "id", help="Column of ids; by default a column named id, else row numbers."),
+    click.option("--group", help="Column of sources; all members of a group share one mask."),
+    click.option(
+        "--split-by",
+        default="auto",
+        show_default=True,
+        help="What drawn splits keep together: group, instance (nothing), or auto (groups, if none holds more than "
+        "2 % of the rows).",
+    ),
+    click.option("--split", help='Column of train, dev, test; "none" to divide the rows anew.'),
+    click.option("--task", default="auto", show_default=True, help="auto, classification or regression."),
+    click.option("--limit", type=int, help="Use at most this many instances of each split."),
+    click.option("--drop-missing", is_flag=True, help="Leave out rows whose label, text or any feature is missing."),
+    click.option("--split-seed", default=0, show_default=True, help="Of the division into splits and of --limit."),
+]
+_MODEL_OPTIONS = [
+    click.option(
+        "--model",
+        default="auto",
+        show_default=True,
+        help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.",
+    ),
+    click.option(
+        "--masked",
+        default="last",
+        show_default=True,
+        help="Hidden layers with turn-over dropout: last, all, or a glob of module names.",
+    ),
+    click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps."),
+    click.option(
+        "--scheme",
+        default="independent",
+        show_default=True,
+        help="independent, or balanced (exactly half of the units).",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Of masks, weights and the order of instances."),
+]
+
+
+def data_options(command: Any) -> Any:
+    """How to read DATA: what ``Source`` takes."""
+    return _with(_DATA_OPTIONS, command)
+
+
+def model_options(command: Any) -> Any:
+    """Which model, and where its masks are."""
+    return _with(_MODEL_OPTIONS, command)
+
+
+def _with(options: list[Any], command: Any) -> Any:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def training_options(command: Any) -> Any:
+    """The fields of ``TrainingOptions`` as options, except the seed, which has further uses."""
+    for option in reversed(fields(TrainingOptions)):
+        if option.name not in ("seed", "exposure_limit"):
+            kind: Any = int if option.default is None else type(option.default)
+            help = option.metadata["help"]
+            command = click.option(
+                f"--{option.name.replace('_', '-')}",
+                option.name,
+                type=kind,
+                default=option.default,
+                show_default=option.default is not None,
+                help=help[0].upper() + help[1:] + ".",
+            )(command)
+    return command

@@ -1,0 +1,164 @@
+"""Scores of a run, and whether they are right: ``whence influence`` and ``whence evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from whence.cli.answers import answer, finite, full_path, on_terminal
+from whence.cli.failures import interruptible, typed
+from whence.cli.options import METHODS, as_json, run_argument
+from whence.errors import WhenceError
+
+__all__ = ["evaluate", "influence"]
+
+_MOST_NAMES = 10  # in one printed line
+
+
+@click.command()
+@run_argument
+@click.option("--targets",
+              help="A split, errors (wrong predictions), or a file of new instances with the columns of the data, the label "
+                   "too.  [default: errors; for a regression test]")  # fmt: skip
+@click.option("--method", default="auto", show_default=True, help=METHODS)
+@click.option(
+    "--quantity",
+    default="loss",
+    show_default=True,
+    help="loss, accuracy, probability, margin; absolute_error for regression.",
+)
+@click.option(
+    "--top",
+    default=5,
+    show_default=True,
+    help="Helpful and harmful instances to list for each target, in the table; a few are printed.",
+)
+@click.option(
+    "--level",
+    default="auto",
+    show_default=True,
+    help="What is scored: instance, group, or auto (groups where the run has them).",
+)
+@click.option("--name", help="Of the scores inside the run; by default method, targets and quantity.")
+@click.option(
+    "--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means."
+)
+@as_json
+def influence(
+    run: str,
+    targets: str | None,
+    method: str,
+    quantity: str,
+    top: int,
+    level: str,
+    name: str | None,
+    matrix: bool,
+    as_json: bool,
+) -> None:
+    """Score every training instance on every target: positive helps, negative hurts."""
+    from whence.estimators import influence as score
+    from whence.resolution import resolution
+    from whence.run import open_run
+
+    if top < 1:
+        raise WhenceError("an option out of range", where="--top", got=top, expected="at least 1")
+    opened = open_run(run)
+    if targets is None:
+        held_out = next((split for split in ("test", "dev") if split in opened.splits), "test")
+        targets = "errors" if opened.task.kind == "classification" else held_out
+    aims: Any = targets
+    if targets != "errors" and targets not in opened.splits and Path(targets).suffix:
+        aims = opened.more_targets(targets)
+    with interruptible(lambda: "finished blocks of scores are kept"):
+        scores = score(opened, aims, method=method, level=level, quantity=quantity, name=name, keep_matrix=matrix,
+                       target_set=Path(targets).name.partition(".")[0], progress=on_terminal())  # fmt: skip
+    assert scores.path is not None
+    table = scores.to_parquet(scores.path / "top.parquet", k=top)
+    floor = scores.noise_floor() if scores.null is not None and matrix else None
+    record = {"scores": full_path(scores.path), "top": full_path(table), "shape": list(scores.shape),
+              **{key: scores.info[key] for key in ("method", "quantity", "unit", "level")},
+              "significant": None if floor is None else floor.significant,
+              "verdict": None if floor is None else floor.verdict()}  # fmt: skip
+    lines = _described(scores, top)
+    lines.append(floor.verdict() if floor else _unfloored(scores))
+    if scores.null is not None and not (floor and floor.is_mostly_noise) and scores.info["level"] == "instance":
+        foretold = resolution(opened)
+        lines += [] if foretold.is_enough else [foretold.sentence()]
+    lines += [f"scores: {scores.path}", f"table:  {table}"]
+    answer(as_json, record, lines)
+
+
+@click.command()
+@run_argument
+@click.option("--targets", help="A split, or errors (wrong predictions).  [default: test; without one, dev]")
+@click.option("--method", "methods", multiple=True, default=("auto",), show_default=True,
+              help=f"{METHODS[0].upper()}{METHODS[1:]}; may be given several times.")  # fmt: skip
+@click.option("--kind", type=click.Choice(["random", "leave-one-out"]), default="random", show_default=True,
+              help="Retrain on random subsets, or without one row at a time.")  # fmt: skip
+@click.option(
+    "--level",
+    type=click.Choice(["instance", "group"]),
+    help="What to leave out; by default groups where the run has them.",
+)
+@click.option(
+    "--subsets",
+    default=50,
+    show_default=True,
+    help="Random subsets, or rows that are left out in turn (of groups: all).",
+)
+@click.option("--fraction", default=0.5, show_default=True, help="Share of rows that a random subset keeps.")
+@click.option("--seeds", default=2, show_default=True, help="Models trained on each subset.")
+@click.option("--seed", default=0, show_default=True, help="Of subsets and trainings.")
+@click.option("--jobs", default=1, show_default=True, help="Processes that train; -1 for one per core.")
+@click.option("--name", help="Of the retrainings inside the run; by default kind, level and targets.")
+@as_json
+def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str, level: str | None, subsets: int, fraction: float,
+             seeds: int, seed: int, jobs: int, name: str | None, as_json: bool) -> None:  # fmt: skip
+    """Retrain without parts of the data, and see whether scores foretold what happens. Given again, it resumes."""
+    from whence.estimators import influence as score
+    from whence.evaluation.judging import evaluate as judge
+    from whence.run import open_run
+
+    opened = open_run(run)
+    targets = targets or next((split for split in ("test", "dev") if split in opened.splits), "test")
+    with interruptible(lambda: "finished retrainings are kept"):
+        made = [score(opened, targets, method=method, progress=on_terminal()) for method in methods]
+        with typed(**{option: f"--{option}" for option in ("subsets", "fraction", "seeds", "jobs", "level")}):
+            found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind.replace("-", "_"),
+                          level=level, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs, name=name,
+                          progress=on_terminal())  # fmt: skip
+    lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
+    record = finite({**found.to_json(), "truth": full_path(found.path)})
+    opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]
+    answer(as_json, record, lines)
+
+
+def _described(scores: Any, top: int) -> list[str]:
+    """What the scores are, and who helped and hurt the first targets."""
+    lines = [f"{scores.shape[0]:,} training {scores.info['level']}s × {scores.shape[1]:,} targets by {scores.info['method']}, "
+             f"{scores.info['quantity']} in {scores.info['unit']}; positive helps"]  # fmt: skip
+    helpful, harmful = scores.top(top), scores.top(top, harmful=True)
+    for column in range(min(3, scores.shape[1])):
+        lines.append(f"target {scores.columns.names[column]}")
+        for word, best, sign in (("helped by", helpful, 1), ("hurt by", harmful, -1)):
+            lines.append(f"  {word:<10}{_listed(scores, best, column, sign)}")
+    if scores.shape[1] > 3:
+        lines.append(f"… and {scores.shape[1] - 3:,} more targets in the table")
+    return lines
+
+
+def _listed(scores: Any, best: Any, column: int, sign: int) -> str:
+    """The rows that do help (sign 1) or hurt (−1) a target, with their scores; of many the first."""
+    pairs = [(scores.rows.names[row], value) for row, value in zip(best.rows[column], best.values[column], strict=True)
+             if sign * value > 0]  # fmt: skip
+    shown = ", ".join(f"{name} {value:+.3g}" for name, value in pairs[:_MOST_NAMES])
+    return f"{shown}, and {len(pairs) - _MOST_NAMES:,} more" if len(pairs) > _MOST_NAMES else shown or "none"
+
+
+def _unfloored(scores: Any) -> str:
+    if scores.null is not None:
+        return "not compared with chance: that takes the matrix of scores, which was not kept (to compare: --matrix --name NAME)"
+    method = scores.info["method"]
+    return f"{method} scores have no mask-based noise floor: to check them, fit again with another --seed and compare"

@@ -1,0 +1,92 @@
+"""What each training step sees: a pure function of (seed, step), so that a killed training resumes exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from whence.data import Batch, Dataset
+from whence.masks import philox4x32
+from whence.options import TrainingOptions
+
+__all__ = ["Schedule", "derived"]
+
+_ORDER, _STEP, _BATCH = range(3)  # what a seed is derived for
+
+
+class Schedule:
+    """Which instances a step trains on, at what learning rate, and with which random numbers.
+
+    Attributes:
+        steps_per_epoch: optimizer steps.
+        steps: of all epochs.
+    """
+
+    def __init__(self, data: Dataset, options: TrainingOptions) -> None:
+        self.data, self.options = data, options
+        self._batches_per_epoch = math.ceil(len(data) / options.batch_size)
+        self.steps_per_epoch = math.ceil(self._batches_per_epoch / options.accumulate)
+        self.steps = options.epochs * self.steps_per_epoch
+
+    def batches(self, epoch: int, skip: int) -> Iterator[list[Batch]]:
+        """The batches of each optimizer step of an epoch, from step ``skip`` on."""
+        generator = torch.Generator().manual_seed(derived(self.options.seed, _ORDER, epoch))
+        order = torch.randperm(len(self.data), generator=generator).numpy()
+        size, accumulate = self.options.batch_size, self.options.accumulate
+        rows = [order[start : start + size] for start in range(0, len(order), size)][skip * accumulate :]
+        feed = _Feed(self.data, rows, self.options.seed, epoch * self._batches_per_epoch + skip * accumulate)
+        source: Any = feed
+        if self.options.workers:
+            source = torch.utils.data.DataLoader(feed, batch_size=None, num_workers=self.options.workers)
+        pending: list[Batch] = []
+        for batch in source:
+            pending.append(batch)
+            if len(pending) == accumulate:
+                yield pending
+                pending = []
+        if pending:
+            yield pending
+
+    def learning_rate(self, step: int) -> float:
+        """Rising over the warmup, then of the schedule's shape."""
+        rising = self.options.warmup * self.steps
+        if step < rising:
+            return self.options.learning_rate * ((step + 1) / (rising + 1))
+        share = (step - rising) / max(1.0, self.steps - rising)
+        shapes = {"linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share)), "constant": 1.0}
+        return self.options.learning_rate * shapes[self.options.schedule]
+
+    def seed(self, step: int) -> int:
+        """Of random numbers that the model draws in a step, such as those of ordinary dropout."""
+        return derived(self.options.seed, _STEP, step)
+
+
+class _Feed(torch.utils.data.Dataset[Batch]):
+    """Item i is the whole of batch i; loader workers gather it with its ids."""
+
+    def __init__(self, data: Dataset, rows: list[np.ndarray], seed: int, first: int) -> None:
+        self.data, self.rows, self.seed, self.first = data, rows, seed, first
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Batch:
+        if number >= len(self.rows):
+            raise IndexError(number)
+        # Random augmentation draws from a stream of its own batch, in whatever process it is gathered.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived(self.seed, _BATCH, self.first + number))
+            return self.data.batch(self.rows[number])
+
+
+def derived(seed: int, purpose: int, number: int) -> int:
+    """A 63-bit seed for one purpose and one epoch, step or batch, by Philox."""
+    words = philox4x32(
+        tuple(np.array([word], np.uint64) for word in (number & 0xFFFFFFFF, number >> 32, purpose, 0)),
+        (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF),
+    )
+    return int(words[0][0]) | (int(words[1][0]) & 0x7FFFFFFF) << 32

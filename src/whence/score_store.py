@@ -1,0 +1,268 @@
+"""Scores on disk: made block by block, gone on with where they were interrupted, refused where they are others.
+
+Readable without this library:
+
+    scores.json              method, its version and options, quantity, unit, shape, fingerprints, rows per block
+    rows.parquet             id, name (group, group_name) of each row;   targets.parquet   id, name of each column
+    block-00012.npy          float32 [rows, M]; absent when only summaries are kept
+    block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
+    null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
+
+A block is done when its summary is there; blocks depend on nothing but their rows, so any process may make any of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from whence.errors import WhenceError
+from whence.rundir import RunDirectory, write_aside
+from whence.scores import Labels, Scores
+from whence.summaries import ENTRIES, summarize
+
+__all__ = ["StoredScores", "begun", "compute", "load_scores"]
+
+FORMAT = 1
+
+
+@dataclass(eq=False, repr=False)
+class StoredScores(Scores):
+    """Scores in a directory; a block is read when it is asked for."""
+
+    @property
+    def directory(self) -> RunDirectory:
+        assert self.path is not None
+        return RunDirectory(self.path)
+
+    def _read(self, number: int, start: int, stop: int) -> np.ndarray:
+        if not self.info.get("matrix", True):
+            raise WhenceError("the matrix of scores was not kept", where=str(self.path),
+                              mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
+        file = self.directory.path / f"{_block(number)}.npy"
+        try:
+            block: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise WhenceError(
+                "a damaged file", where=str(file), got=str(error), expected="a block of scores"
+            ) from error
+        if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
+            raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
+                              expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
+        return block
+
+    def _summary(self, number: int, start: int, stop: int) -> dict[str, torch.Tensor]:
+        name = f"{_block(number)}.safetensors"
+        summary, _ = self.directory.read_tensors(name)
+        if set(summary) != ENTRIES or len(summary["row_sum"]) != stop - start:
+            raise WhenceError("a damaged file", where=str(self.directory.path / name), expected="a block's summary")
+        return summary
+
+    def has_block(self, number: int) -> bool:
+        """Whether a block is done."""
+        return self.directory.has(f"{_block(number)}.safetensors")
+
+    def write_block(self, number: int, block: np.ndarray, start: int) -> None:
+        """Write a block whose first row is ``start``: its scores, where they are kept, then its summary."""
+        if self.info["matrix"]:
+            _save(self.directory.path / f"{_block(number)}.npy", block)
+        self.directory.write_tensors(f"{_block(number)}.safetensors", summarize(block, start, self.info["summary_k"]))
+
+
+def _block(number: int) -> str:
+    return f"block-{number:05d}"
+
+
+def load_scores(path: str | os.PathLike[str]) -> StoredScores:
+    """Scores from their directory.
+
+    Raises:
+        WhenceError: no scores there, unfinished or damaged ones.
+    """
+    directory = RunDirectory(path)
+    if not directory.has("scores.json"):
+        raise WhenceError("no scores in this directory", where=str(path), expected="a scores.json",
+                          mend="Make them with `whence influence RUN`.")  # fmt: skip
+    info = directory.read_json("scores.json")
+    if info.get("format") != FORMAT:
+        raise WhenceError("scores of another format", where=str(path), got=info.get("format"), expected=FORMAT)
+    axes = [directory.read_table(name) for name in ("rows.parquet", "targets.parquet")]
+    rows, columns = (_labels(axis) for axis in axes)
+    if (
+        info.get("shape") != [len(rows), len(columns)]
+        or not isinstance(info.get("block_rows"), int)
+        or info["block_rows"] < 1
+    ):
+        raise WhenceError("a damaged file", where=str(directory.path / "scores.json"), got=info.get("shape"),
+                          expected=f"shape {[len(rows), len(columns)]}")  # fmt: skip
+    scores = StoredScores(rows, columns, info, directory.path, null=_read_null(directory.path))
+    missing = [number for number, _, _ in scores.ranges() if not scores.has_block(number)]
+    if missing:
+        raise WhenceError("unfinished scores", where=str(path), got=f"{len(missing)} blocks missing",
+                          mend="Give the same `whence influence` again to finish them.")  # fmt: skip
+    return scores
+
+
+def compute(
+    block_of: Callable[[int, int], np.ndarray],
+    rows: Labels,
+    columns: Labels,
+    info: dict[str, Any],
+    *,
+    path: Path | None = None,
+    null: Callable[[], np.ndarray | None] = lambda: None,
+    block_rows: int | None = None,
+    summary_k: int = 100,
+    keep_matrix: bool = True,
+    width: int = 1,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Scores:
+    """Fill scores block by block; on disk, only the blocks that are missing.
+
+    A directory that holds all of them is only read, and one in which no block could be made is not begun.
+
+    Args:
+        block_of: (first row, last row + 1) → float32 [rows, M]; asked for missing blocks alone.
+        info: what scores.json says of them; blocks on disk belong to them if it says the same.
+        path: a directory, or None for memory.
+        null: gives null scores [S, M], or None; asked where none are stored.
+        block_rows: rows per block; by default about 16 MiB.
+        summary_k: extreme rows kept per block and target.
+        keep_matrix: keep whole blocks, not only their summaries (on disk).
+        width: numbers that the method holds per row, if more than M.
+        progress: told the rows of each finished block.
+
+    Raises:
+        WhenceError: scores that are not finite; the directory holds scores of other data, weights, targets or options.
+    """
+    # About 16 MiB a block; without the matrix, enough rows that summaries are much smaller than it.
+    size = block_rows or max(
+        1, min(len(rows), max(2**22 // max(len(columns), width), 1 if keep_matrix else 8 * summary_k))
+    )
+    info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
+            "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
+    if path is None:
+        scores = Scores(rows, columns, info)
+        for number, start, stop in scores.ranges():
+            scores.memory[number] = _finite(block_of(start, stop), start)
+            progress(stop - start)
+        scores.null = null()
+        return scores
+    stored = StoredScores(rows, columns, info, path)
+    described = _belongs(stored.directory, info)
+    for number, start, stop in stored.ranges():
+        if not (described and stored.has_block(number)):
+            block = _finite(block_of(start, stop), start)
+            if not described:  # not before there is a block: a method that cannot score leaves nothing behind
+                _begin(stored)
+                described = True
+            stored.write_block(number, block, start)
+        progress(stop - start)
+    if not stored.directory.has("null.npy") and (drawn := null()) is not None:
+        _save(path / "null.npy", drawn)
+    stored.null = _read_null(path)
+    return stored
+
+
+def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
+    """The targets of the scores that a directory holds some or all of, if they are those that ``info`` describes."""
+    directory = None if path is None else RunDirectory(path)
+    if directory is None or not directory.has("scores.json"):
+        return None
+    before = directory.read_json("scores.json")
+    return _labels(directory.read_table("targets.parquet")) if _difference({**before, **info}, before) is None else None
+
+
+def _finite(block: np.ndarray, start: int) -> np.ndarray:
+    block = np.ascontiguousarray(block, np.float32)
+    if not np.isfinite(block).all():
+        raise WhenceError("scores that are not finite", where=f"rows {start} to {start + len(block) - 1}",
+                          mend="Look for extreme weights or inputs in the run.")  # fmt: skip
+    return block
+
+
+def _belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
+    """Whether the directory has scores that ``info`` describes; False where it has none.
+
+    Raises:
+        WhenceError: it has others.
+    """
+    if not directory.has("scores.json"):
+        return False
+    if (different := _difference(info, directory.read_json("scores.json"))) is not None:
+        name, wanted, found = different
+        raise WhenceError("scores of another run, data or setting", where=str(directory.path), got=f"{name} {found}",
+                          expected=wanted, mend="Give another name, or delete the directory to score again.")  # fmt: skip
+    return True
+
+
+def _begin(scores: StoredScores) -> None:
+    """Write both axes, then scores.json: where it is, they are. Blocks that nothing described are removed."""
+    rows, columns, directory = scores.rows, scores.columns, scores.directory
+    for file in [*directory.path.glob("block-*"), *directory.path.glob("null.npy")]:
+        file.unlink()
+    table = {"id": rows.ids, "name": rows.names}
+    if rows.groups is not None:
+        table |= {"group": rows.groups, "group_name": rows.group_names}
+    directory.write_table("rows.parquet", pa.table(table))
+    directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
+    directory.write_json("scores.json", scores.info)
+
+
+_WORDS = {
+    "version": "version of the method",
+    "targets": "targets of fingerprint",
+    "run": "weights, masks and training data of fingerprint",
+    "block_rows": "rows in a block",
+    "summary_k": "extremes in a block",
+    "matrix": "matrix kept",
+}
+
+
+def _difference(wanted: dict[str, Any], found: dict[str, Any]) -> tuple[str, str, str] | None:
+    """The first entry that two descriptions do not share: its name in words, and what each of them says."""
+    wanted = json.loads(json.dumps(wanted))  # as it would be read
+    for key in [*wanted, *(key for key in found if key not in wanted)]:
+        one, other = wanted.get(key), found.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            if (inner := _difference(one, other)) is not None:
+                return inner
+        elif one != other:
+            return _WORDS.get(key, key.replace("_", " ")), _shown(one), _shown(other)
+    return None
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value[:8] if isinstance(value, str) and len(value) == 32 else str(value)  # a fingerprint, or a plain value
+
+
+def _labels(axis: pa.Table) -> Labels:
+    has = "group" in axis.column_names
+    groups, names = (axis["group"].to_numpy(), axis["group_name"].to_pylist()) if has else (None, None)
+    return Labels(axis["id"].to_numpy(), axis["name"].to_pylist(), groups, names)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with write_aside(path) as aside, open(aside, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _read_null(path: Path) -> np.ndarray | None:
+    file = path / "null.npy"
+    if not file.is_file():
+        return None
+    try:
+        array: np.ndarray = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise WhenceError("a damaged file", where=str(file), got=str(error), expected="null scores") from error
+    return array
