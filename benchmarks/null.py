@@ -37,7 +37,9 @@ def main() -> None:
     for seed in range(seeds):
         for ids, scores in scored(seed).items():
             found[ids].append(scores)
-    print(f"{ROWS:,} instances, 512 masked units, {seeds} seeds: p < .05 among means of rows, among pairs; the noise floor")
+    print(
+        f"{ROWS:,} instances, 512 masked units, {seeds} seeds: p < .05 among means of rows, among pairs; the noise floor"
+    )
     for ids, runs in found.items():
         rows = [(one.significance().p < 0.05).mean() for one in runs]
         pairs = [one.significance("pairs").counts(0.05).mean() / ROWS for one in runs]

@@ -11,10 +11,11 @@ import pyarrow as pa
 from whence.data import Classification
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
+from whence.estimators.memorization import Memories, memories
 from whence.forward import predict
 from whence.groups import GroupEffects, group_effects
 from whence.run import Run
-from whence.subnetworks import memorization, out_of_sample, probabilities
+from whence.subnetworks import out_of_sample, probabilities
 
 __all__ = ["KINDS", "Audit", "audit"]
 
@@ -82,10 +83,10 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
 
     - ``p_wrong`` = 1 − p̄(given label): how likely an independent annotation would differ. It is not calibrated.
     - ``suggested_label``: the class of the largest p̄.
-    - ``memorization`` = P(y; own) − P(y; flipped).
+    - ``memorization``: how much more often a model gets the label right when trained on it (``whence.memorization``).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
     - ``kind``: label_issue (another class has p̄ above one half, and the full network prefers another too), memorized
-      (memorization above one half), ambiguous (no class has p̄ above one half), ok.
+      (likely wrong when not trained on, and right when trained on), ambiguous (no class has p̄ above one half), ok.
 
     For a regression, the suggested value is the flipped sub-network's prediction, p_wrong the posterior of the wider of
     two zero-mean normal distributions fitted to its errors, and a label issue one with p_wrong above one half.
@@ -100,7 +101,8 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     Returns:
         The audit; with a run directory it is also written to RUN/audit.parquet, and RUN/groups.parquet where groups were judged.
     """
-    judged = _classification(run) if isinstance(run.task, Classification) else _regression(run)
+    memory = memories(run)
+    judged = _classification(run, memory) if isinstance(run.task, Classification) else _regression(run)
     train = run.train
     influence_on_dev, used, groups = np.full(len(train), np.nan), None, None
     if "dev" in run.splits:
@@ -119,7 +121,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         "given_label": train.task.show(train.targets),
         "suggested_label": judged.pop("suggested"),
         "p_wrong": judged.pop("p_wrong"),
-        "memorization": memorization(run),
+        "memorization": memory.memorization,
         "influence_on_dev": influence_on_dev,
         "kind": judged.pop("kind"),
         **judged,
@@ -145,7 +147,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _classification(run: Run) -> dict[str, Any]:
+def _classification(run: Run, memory: Memories) -> dict[str, Any]:
     rows, given = np.arange(len(run.train)), run.train.targets
     flipped, full = out_of_sample(run), probabilities(run)
     trusted = (flipped + full) / 2
@@ -153,7 +155,7 @@ def _classification(run: Run) -> dict[str, Any]:
     p_own = probabilities(run, mask="own")[rows, given]
     kind = np.full(len(rows), "ok", dtype=object)
     kind[largest <= 0.5] = "ambiguous"
-    kind[p_own - flipped[rows, given] > 0.5] = "memorized"
+    kind[memory.by_heart] = "memorized"
     # The flipped network alone also suspects instances that are merely rare: its units were trained against them.
     kind[(suggested != given) & (largest > 0.5) & (full.argmax(1) != given)] = "label_issue"
     return {"suggested": run.task.show(suggested), "p_wrong": 1 - trusted[rows, given], "kind": kind,

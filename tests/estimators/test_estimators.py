@@ -168,7 +168,9 @@ def test_first_order_is_exact_where_the_quantity_is_linear_in_the_mask():
 
     targets = run.splits["test"]
     expected = reference(run, targets, Quantity("logit", first_logit, "logits"))
-    np.testing.assert_allclose(influence(run, targets, method="first_order", quantity=first_logit, softened=False), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        influence(run, targets, method="first_order", quantity=first_logit, softened=False), expected, atol=1e-4
+    )
 
 
 def test_first_order_ranks_as_the_reference(run):
@@ -195,7 +197,9 @@ def test_first_order_is_a_central_difference():
         run = whence.Run(
             whence.attach(Scaled(share).double()), as_double(blobs(40)), test=as_double(blobs(9, seed=2, start=500))
         )
-        gap = np.asarray(influence(run, "test", method="first_order", softened=False)) - reference(run, run.splits["test"])
+        gap = np.asarray(influence(run, "test", method="first_order", softened=False)) - reference(
+            run, run.splits["test"]
+        )
         errors.append(np.abs(gap).max())
     assert errors[0] / errors[1] == pytest.approx(8, rel=0.4)
 

@@ -12,10 +12,10 @@ from tests.toys import blobs, network, trained
 from whence.data import Dataset
 from whence.data.inputs import ArrayInputs
 from whence.estimators import components, curvatures, parts
-from whence.estimators.kronecker import Kronecker, _probes
+from whence.estimators.kronecker import Kronecker
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut
-from whence.estimators.views import Views
+from whence.estimators.views import Views, probes_of
 from whence.forward import outputs, predict
 from whence.quantities import loss_of
 
@@ -286,8 +286,8 @@ def test_the_padding_of_texts_changes_nothing(classes):
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-4 * np.abs(scores[0]).max())
 
 
-def test_many_classes_share_curvatures_and_probes(monkeypatch):
-    signs = _probes(50)
+def test_many_classes_share_curvatures_andprobes_of(monkeypatch):
+    signs = probes_of(50)
     assert signs.shape == (16, 50)
     monkeypatch.setattr(curvatures, "_MOST_CURVATURES", 2)
     run = trained(widths=(6, 8, 7, 3))
