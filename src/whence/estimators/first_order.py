@@ -2,13 +2,14 @@
 
     Î(z → x) ≈ (m̃_z − m_z)ᵀ ∂Q(x; m)/∂m at m = 1,   m = b/q,   m̃ = (1−b)/(1−q)
 
-over the masked units of all layers, Q taken at the outputs over T. At q = ½, m̃ − m = −2(2b − 1) and the estimate is a central difference: its error
-is of third order. Costs one forward and backward pass per target and one product of [N, D] with [D, M].
+over the masked units of all layers, Q taken at the outputs over T. At q = ½, m̃ − m = −2(2b − 1) and the estimate is a
+central difference: its error is of third order. Costs one forward and backward pass per target and one product of [N, D]
+with [D, M].
 
-The full network is surer than any of its sub-networks, often too sure: its loss would fall if all of its outputs were
-smaller. At T = 1 the derivative in a mask is therefore mostly that of confidence, and units that learned from clean data, being
-surer, seem to harm: the mean effect of groups has the wrong sign (docs/estimators.md). T is the temperature at which the full network is
-as unsure as its flipped sub-networks (``softening.py``).
+The full network is surer than any of its sub-networks, often too sure: its loss would fall if all of its outputs were smaller.
+At T = 1 the derivative in a mask is therefore mostly that of confidence, and units that learned from clean data, being surer, seem
+to harm: the mean effect of groups has the wrong sign (docs/estimators.md). T is the temperature at which the full network
+is as unsure as its flipped sub-networks (``softening.py``).
 """
 
 from __future__ import annotations
