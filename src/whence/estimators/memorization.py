@@ -38,10 +38,7 @@ from whence.subnetworks import turnover_memorization
 
 __all__ = ["Memories", "memories", "memorization"]
 
-_READS, _POOLED_READS = (
-    2048,
-    128,
-)  # principal components kept of a layer that reads one position, and of one that reads many
+_READS, _POOLED_READS = 2048, 128  # principal components that are kept of a layer with one position, and with many
 _SAMPLE = 512  # instances that components and scales are taken from, fewer where that is more than
 _SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
 _BATCH_NUMBERS = 2**24  # and in one batch of instances
