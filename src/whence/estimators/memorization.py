@@ -30,6 +30,7 @@ from torch.nn.functional import one_hot
 from whence.data import Classification
 from whence.errors import WhenceError
 from whence.estimators.components import principal, project
+from whence.estimators.parts import mean_read
 from whence.estimators.unseen import LeftOut, likely_temperature
 from whence.estimators.views import LayerView, Views, probes_of
 from whence.forward import predict
@@ -167,4 +168,4 @@ class _Features:
             start += len(read[0])
 
     def _of(self, number: int, view: LayerView) -> torch.Tensor:
-        return project(view.reads.mean(1), self.bases[number]).cpu() * self.scales[number]
+        return project(mean_read(view.reads), self.bases[number]).cpu() * self.scales[number]
