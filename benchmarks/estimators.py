@@ -83,8 +83,8 @@ SETS: dict[str, tuple[Callable[[], Arrays], tuple[int, ...]]] = {
     "MNIST *": (lambda: mnist(0, 3000, 400), (256, 128)),
     "SST-2 *": (lambda: text("sst2_sentences.tsv.gz", "sentence", 3000, 400), (128, 64)),
     "AG News *": (lambda: text("ag_news_10k.tsv.gz", "text", 3000, 400), (256,)),
-    "digits, small": (lambda: digits(21, 500, 400), (128,)),
-    "Fashion-MNIST, other rows": (lambda: fashion(30_000, 4000, 400), (256, 64)),
+    "digits, small *": (lambda: digits(21, 500, 400), (128,)),
+    "Fashion-MNIST, other rows *": (lambda: fashion(30_000, 4000, 400), (256, 64)),
     "Subj": (lambda: text("subj.tsv.gz", "sentence", 3000, 400), (128, 64)),
     "SST-5": (lambda: text("sst5_sentences.tsv.gz", "sentence", 3000, 400), (128, 64)),
 }
