@@ -66,7 +66,7 @@ def test_it_speaks_plainly():
     found = resolution(1446, 512)
     assert "1,446 instances on 512 masked units" in found.sentence()
     assert found.sentence().endswith("single scores are noise.")
-    assert "groups of at least" in found.advice() and "Or another method: kronecker (0.73)" in found.advice()
+    assert "groups of at least" in found.advice() and "Or another method: kronecker (0.71)" in found.advice()
     few = resolution(10, 2048, groups=10)
     assert few.is_enough and "can be read" in few.sentence()
     assert few.advice() == "An agreement of 0.50 is reached as it is."
