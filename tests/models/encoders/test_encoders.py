@@ -116,6 +116,19 @@ def test_pairs_of_sentences(tmp_path, folder):
     assert whence.fit(model, encoded, epochs=1, device="cpu").history
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's vmap takes attention apart mask by mask
+@pytest.mark.parametrize("method", ["kronecker", "kernel", "turnover", "first_order"])
+def test_scores_do_not_depend_on_how_many_texts_go_together(method, folder, reviews, monkeypatch):
+    model, data = whence.prepare(reviews, str(folder))
+    run = whence.fit(model, data, **{**QUICK, "epochs": 2})
+    targets = data.split("dev").select(np.arange(5))
+    expected = np.asarray(whence.influence(run, targets, method=method))
+    monkeypatch.setattr("whence.data.tokens._TOKENS_AT_ONCE", 70)
+    assert data.inputs.most < 10
+    found = np.asarray(whence.influence(run, targets, method=method))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 def test_regression(tmp_path, folder):
     path = write_reviews(tmp_path / "r.tsv", 160)
     lines = path.read_text(encoding="utf-8").replace("\tpos\t", "\t2.5\t").replace("\tneg\t", "\t0.25\t")

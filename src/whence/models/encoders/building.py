@@ -14,14 +14,13 @@ from whence.data.inputs import TextInputs
 from whence.errors import WhenceError
 from whence.models.encoders.features import featured
 from whence.models.encoders.folder import Encoder
-from whence.models.encoders.placements import DEFAULT, PLACEMENTS
+from whence.models.encoders.placements import DEFAULT, HIDDEN, PLACEMENTS
 from whence.models.encoders.tokens import tokenized
 from whence.models.mlp import MLP, Standardize
 from whence.models.spec import ModelSpec
 
 __all__ = ["build", "encode"]
 
-_HIDDEN = 1024
 _MOST_STANDARDIZED = 2**16
 
 
@@ -74,4 +73,4 @@ def _on_features(data: Dataset) -> nn.Module:
     train = np.flatnonzero(data.splits == "train") if data.has_split("train") else np.arange(len(data))
     sample = data.inputs.gather(train[:_MOST_STANDARDIZED])
     assert isinstance(sample, torch.Tensor)
-    return MLP(sample.shape[1], [_HIDDEN], data.task.outputs, Standardize.fit(sample))
+    return MLP(sample.shape[1], [HIDDEN], data.task.outputs, Standardize.fit(sample))

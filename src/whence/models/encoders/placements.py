@@ -26,10 +26,10 @@ from whence.forward import evaluating, outputs
 from whence.models.encoders.folder import Encoder
 from whence.models.encoders.network import EncoderClassifier
 
-__all__ = ["DEFAULT", "PLACEMENTS", "Placement"]
+__all__ = ["DEFAULT", "HIDDEN", "PLACEMENTS", "Placement"]
 
 DEFAULT = "adapter"
-_HIDDEN = 1024
+HIDDEN = 1024  # units of a head that is masked
 _BOTTLENECK = 128
 _RANK = 16
 
@@ -51,7 +51,7 @@ class Placement:
 
 def _adapted(encoder: Encoder, outputs: int) -> nn.Module:
     return EncoderClassifier(
-        encoder.load(), encoder.width, outputs, hidden=_HIDDEN, frozen=True, bottleneck=_BOTTLENECK
+        encoder.load(), encoder.width, outputs, hidden=HIDDEN, frozen=True, bottleneck=_BOTTLENECK
     )
 
 
@@ -63,7 +63,7 @@ def _low_rank(encoder: Encoder, outputs: int) -> nn.Module:
                           mend="pip install 'whence[text]', or choose --masked adapter.") from error  # fmt: skip
     chosen = peft.LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules="all-linear")
     model = EncoderClassifier(
-        peft.inject_adapter_in_model(chosen, encoder.load()), encoder.width, outputs, hidden=_HIDDEN, frozen=True
+        peft.inject_adapter_in_model(chosen, encoder.load()), encoder.width, outputs, hidden=HIDDEN, frozen=True
     )
     for name, parameter in model.base.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -71,7 +71,7 @@ def _low_rank(encoder: Encoder, outputs: int) -> nn.Module:
 
 
 def _tuned(encoder: Encoder, outputs: int) -> nn.Module:
-    return EncoderClassifier(encoder.load(), encoder.width, outputs, hidden=_HIDDEN)
+    return EncoderClassifier(encoder.load(), encoder.width, outputs, hidden=HIDDEN)
 
 
 def _plain(encoder: Encoder, outputs: int) -> nn.Module:
