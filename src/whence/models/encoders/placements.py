@@ -30,7 +30,7 @@ __all__ = ["DEFAULT", "HIDDEN", "PLACEMENTS", "Placement"]
 
 DEFAULT = "adapter"
 HIDDEN = 1024  # units of a head that is masked
-_BOTTLENECK = 128
+_BOTTLENECK = 64
 _RANK = 16
 
 
@@ -50,9 +50,7 @@ class Placement:
 
 
 def _adapted(encoder: Encoder, outputs: int) -> nn.Module:
-    return EncoderClassifier(
-        encoder.load(), encoder.width, outputs, hidden=HIDDEN, frozen=True, bottleneck=_BOTTLENECK
-    )
+    return EncoderClassifier(encoder.load(), encoder.width, outputs, hidden=HIDDEN, frozen=True, bottleneck=_BOTTLENECK)
 
 
 def _low_rank(encoder: Encoder, outputs: int) -> nn.Module:
@@ -106,19 +104,12 @@ def _in_dropouts(model: nn.Module, data: Dataset) -> list[str]:
     return list(called)
 
 
-_SMALL_PARTS: dict[str, Any] = {
-    "epochs": 5,
-    "batch_size": 16,
-    "learning_rate": 1e-3,
-    "warmup": 0.1,
-    "exposure_limit": 500,
-}
-_WHOLE: dict[str, Any] = {**_SMALL_PARTS, "epochs": 3, "learning_rate": 5e-5}
+_TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "warmup": 0.1, "exposure_limit": 500}
 
 PLACEMENTS = {
-    "adapter": Placement(_adapted, _in_adapters, _SMALL_PARTS),
-    "lora": Placement(_low_rank, _in_ranks, _SMALL_PARTS),
-    "head": Placement(_tuned, _in_head, _WHOLE),
-    "dropouts": Placement(_plain, _in_dropouts, _WHOLE),
+    "adapter": Placement(_adapted, _in_adapters, {**_TRAINING, "learning_rate": 3e-4}),
+    "lora": Placement(_low_rank, _in_ranks, {**_TRAINING, "learning_rate": 5e-4}),
+    "head": Placement(_tuned, _in_head, {**_TRAINING, "learning_rate": 5e-5}),
+    "dropouts": Placement(_plain, _in_dropouts, {**_TRAINING, "learning_rate": 5e-5}),
 }
 """All but "frozen", whose model is a multilayer perceptron on features."""
