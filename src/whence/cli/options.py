@@ -49,7 +49,7 @@ _MODEL_OPTIONS = [
         "--masked",
         default="auto",
         show_default=True,
-        help="Hidden layers with turn-over dropout: last, all, or a glob of module names; of an encoder adapter, lora, frozen, "
+        help="Hidden layers with turn-over dropout: last, all, or a glob of module names; of an encoder lora, adapter, frozen, "
         "head or dropouts.",
     ),
     click.option("--max-length", default=256, show_default=True, help="Tokens of a text that an encoder reads."),

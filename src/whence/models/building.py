@@ -36,7 +36,7 @@ def prepare(
     Args:
         data: with a "train" split, from which scaling and n-grams are taken.
         name: such as "mlp:512,512", or the folder of a transformer encoder; see ``ModelSpec``.
-        masked: "last", "all", or a glob over module names; of an encoder "adapter", "lora", "frozen", "head" or "dropouts".
+        masked: "last", "all", or a glob over module names; of an encoder "lora", "adapter", "frozen", "head" or "dropouts".
         keep, seed, scheme: of the masks; the seed also initializes the weights.
         max_length: tokens of a text that an encoder reads; longer texts are cut.
 

@@ -55,7 +55,8 @@ class EncoderClassifier(nn.Module):
         width: H, of its hidden states.
         outputs: C.
         hidden: units of the head's hidden layer; 0 for dropout and a linear head, as transformers' own classifiers have.
-        frozen: the base is not trained; it then stays in evaluation mode, without its own dropout.
+        frozen: the base is not trained; it then stays in evaluation mode, without its own dropout, and outputs have no bias,
+            which would learn every instance.
         bottleneck: units of an adapter after each of the base's layers; 0 for none.
     """
 
@@ -75,8 +76,7 @@ class EncoderClassifier(nn.Module):
         self.body = hidden_layers([width, hidden]) if hidden else nn.Sequential()
         if not hidden:
             self.body.add_module("dropout", nn.Dropout(0.1))
-        # The bias of the outputs would learn every instance; a wide head does without.
-        self.head = nn.Linear(hidden or width, outputs, bias=not hidden)
+        self.head = nn.Linear(hidden or width, outputs, bias=not frozen)
         initialize(self.body)
         nn.init.normal_(self.head.weight, std=0.02)
         if self.head.bias is not None:

@@ -1,9 +1,9 @@
 """Where masks are in an encoder, what is trained, and how: the choices of ``--masked`` for encoders.
 
-    adapter    frozen encoder; a bottleneck adapter after each layer, masks on the bottlenecks and the head
-    lora       frozen encoder; low-rank updates of all linear layers, masks on the rank and the head
-    frozen     frozen encoder, whose features are computed once; masks on the head
-    head       the whole encoder is trained; masks on the head alone, so the encoder learns every instance: a leak
+    lora       frozen encoder; low-rank updates of all linear layers, masks on the rank and on the pooled features
+    adapter    frozen encoder; a bottleneck adapter after each layer, masks on the bottlenecks and on the pooled features
+    frozen     frozen encoder, whose features are computed once; masks on a wide head
+    head       the whole encoder is trained; masks on a wide head alone, so the encoder learns every instance: a leak
     dropouts   the whole encoder is trained; its own dropouts become masks
 
 docs/text.md has their accuracy and isolation.
@@ -28,7 +28,7 @@ from whence.models.encoders.network import EncoderClassifier
 
 __all__ = ["DEFAULT", "HIDDEN", "PLACEMENTS", "Placement"]
 
-DEFAULT = "adapter"
+DEFAULT = "lora"
 HIDDEN = 1024  # units of a head that is masked
 _BOTTLENECK = 64
 _RANK = 16
@@ -50,7 +50,7 @@ class Placement:
 
 
 def _adapted(encoder: Encoder, outputs: int) -> nn.Module:
-    return EncoderClassifier(encoder.load(), encoder.width, outputs, hidden=HIDDEN, frozen=True, bottleneck=_BOTTLENECK)
+    return EncoderClassifier(encoder.load(), encoder.width, outputs, hidden=0, frozen=True, bottleneck=_BOTTLENECK)
 
 
 def _low_rank(encoder: Encoder, outputs: int) -> nn.Module:
@@ -61,7 +61,7 @@ def _low_rank(encoder: Encoder, outputs: int) -> nn.Module:
                           mend="pip install 'whence[text]', or choose --masked adapter.") from error  # fmt: skip
     chosen = peft.LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules="all-linear")
     model = EncoderClassifier(
-        peft.inject_adapter_in_model(chosen, encoder.load()), encoder.width, outputs, hidden=HIDDEN, frozen=True
+        peft.inject_adapter_in_model(chosen, encoder.load()), encoder.width, outputs, hidden=0, frozen=True
     )
     for name, parameter in model.base.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -81,11 +81,11 @@ def _in_head(model: nn.Module, data: Dataset) -> list[str]:
 
 
 def _in_adapters(model: nn.Module, data: Dataset) -> list[str]:
-    return [f"adapters.{number}.relu" for number in range(len(model.adapters))] + ["body.relu1"]  # type: ignore[arg-type]
+    return [f"adapters.{number}.relu" for number in range(len(model.adapters))] + ["body.dropout"]  # type: ignore[arg-type]
 
 
 def _in_ranks(model: nn.Module, data: Dataset) -> list[str]:
-    return [name for name, _ in model.named_modules() if name.endswith(".lora_A.default")] + ["body.relu1"]
+    return [name for name, _ in model.named_modules() if name.endswith(".lora_A.default")] + ["body.dropout"]
 
 
 def _in_dropouts(model: nn.Module, data: Dataset) -> list[str]:
@@ -107,8 +107,8 @@ def _in_dropouts(model: nn.Module, data: Dataset) -> list[str]:
 _TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "warmup": 0.1, "exposure_limit": 500}
 
 PLACEMENTS = {
-    "adapter": Placement(_adapted, _in_adapters, {**_TRAINING, "learning_rate": 3e-4}),
     "lora": Placement(_low_rank, _in_ranks, {**_TRAINING, "learning_rate": 5e-4}),
+    "adapter": Placement(_adapted, _in_adapters, {**_TRAINING, "learning_rate": 3e-4}),
     "head": Placement(_tuned, _in_head, {**_TRAINING, "learning_rate": 5e-5}),
     "dropouts": Placement(_plain, _in_dropouts, {**_TRAINING, "learning_rate": 5e-5}),
 }
