@@ -188,7 +188,7 @@ def test_data_with_features_are_known_by_their_tokens(folder, reviews):
     assert data.fingerprint() != tokens.fingerprint()
 
 
-@pytest.mark.parametrize("masked", ["adapter", "frozen"])
+@pytest.mark.parametrize("masked", PLACEMENTS)
 def test_a_run_reopens_from_the_folder(masked, tmp_path, folder):
     table, where = write_reviews(tmp_path / "reviews.tsv"), shutil.copytree(folder, tmp_path / "encoder")
     source = whence.data.loading.Source(str(table), text="text", label="label")
@@ -311,8 +311,9 @@ def test_layers_that_are_not_a_list(tmp_path, reviews):
         WhenceError, match="an encoder whose layers are not found in AlbertModel: expected a list of 2 modules"
     ):
         whence.prepare(reviews, str(folder), masked="adapter")
-    model, data = whence.prepare(reviews, str(folder), masked="frozen")
-    assert whence.fit(model, data, device="cpu", epochs=1).history
+    for masked in ("lora", "frozen", "head", "dropouts"):
+        model, data = whence.prepare(reviews, str(folder), masked=masked)
+        assert whence.fit(model, data, device="cpu", epochs=1).history
 
 
 def test_from_table_to_report_by_the_command_line(tmp_path, folder, monkeypatch, capsys):
