@@ -26,7 +26,7 @@ from torch import nn
 
 import whence
 from peer_settings import shared_data
-from whence.estimators import parts
+from whence.estimators import curvatures
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # inputs and labels of training, of targets
 HALVES, REPEATS, EPOCHS_OF_HALVES, EPOCHS = 50, 2, 15, 20
@@ -124,10 +124,10 @@ def estimates(arrays: Arrays, hidden: tuple[int, ...], seed: int) -> dict[str, n
 
     found = {method: scores(method) for method in ("turnover", "first_order", "kernel", "kronecker")}
     found["kronecker, residuals of the softened network only"] = scores("kronecker", share=0.0)
-    kept, parts._MOST_CURVATURES = parts._MOST_CURVATURES, 1
+    kept, curvatures._MOST_CURVATURES = curvatures._MOST_CURVATURES, 1
     found["kronecker, one curvature for all classes"] = scores("kronecker")
     found["kronecker, neither"] = scores("kronecker", share=0.0)
-    parts._MOST_CURVATURES = kept
+    curvatures._MOST_CURVATURES = kept
     found["kronecker, damping 0.5 for all layers"] = scores("kronecker", damping=0.5)
     return found
 

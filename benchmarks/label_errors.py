@@ -4,7 +4,8 @@
 
 Prints, over seeds, mean ± standard deviation of the area under the ROC curve of 1 − p(given label) by the flipped
 sub-network, the full network and their mean (what whence.audit uses), and of the influence on dev; then how many labels
-the audit suspects, with precision and recall.
+the audit suspects, with precision and recall; and how many of its instances are of kind memorized, and how many of those
+have planted labels.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def one(clean: whence.Dataset, share: float, seed: int, epochs: int) -> dict[str
         "share of labels suspected": len(issues) / len(wrong),
         "precision of the suspected": wrong[issues].mean() if len(issues) else 0.0,
         "recall of the suspected": wrong[issues].sum() / wrong.sum(),
+        "memorized": (audit.column("kind") == "memorized").sum(),
+        "memorized, planted": wrong[audit.column("kind") == "memorized"].sum(),
     }
 
 

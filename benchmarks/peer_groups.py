@@ -36,7 +36,7 @@ def groups(count: int, seeds: int, truth_seeds: int, folder: Path) -> dict[str, 
     loss = np.stack([_truth(data, targets, members, seed, folder) for seed in range(truth_seeds)], axis=1)
     found: dict[str, dict[str, Any]] = {method: {"lds": [], "lds_of_mean": [], "auc": []} for method in METHODS}
     for seed in range(seeds):
-        run = _run(data, targets, seed)
+        run = scored_run(data, targets, seed)
         for method, row in found.items():
             try:
                 scores = _per_group(whence.influence(run, "test", method=method), data.groups, count)
@@ -142,7 +142,7 @@ def _truth(data: whence.Dataset, targets: whence.Dataset, members: np.ndarray, s
     return loss
 
 
-def _run(data: whence.Dataset, targets: whence.Dataset, seed: int) -> whence.Run:
+def scored_run(data: whence.Dataset, targets: whence.Dataset, seed: int) -> whence.Run:
     """A network trained with one mask per group."""
     model = settings.turnover_mlp(WIDTHS, seed)
     x, y = data.batch(np.arange(len(data))).inputs, torch.from_numpy(data.targets)

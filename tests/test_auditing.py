@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 import whence
 from tests.toys import blobs, network, trained
 from whence.auditing import KINDS, _outlier_posterior
+from whence.estimators.memorization import memories
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,16 @@ def test_planted_errors_are_found(planted):
     right = [suggested[row] == clean.task.classes[clean.targets[row]] for row in found if wrong[row]]
     assert np.mean(right) > 0.9
     assert (np.diff(audit.column("p_wrong")[found]) <= 0).all()
+
+
+def test_memorized_instances_are_those_known_by_heart(planted):
+    """Unless the label is suspected; and not, as by own and flipped masks, most of the wrong labels."""
+    run, _, wrong, audit = planted
+    kind, memory = audit.column("kind"), memories(run)
+    np.testing.assert_array_equal(audit.column("memorization"), memory.memorization)
+    np.testing.assert_array_equal(kind == "memorized", memory.by_heart & (kind != "label_issue"))
+    assert (kind == "memorized").any()
+    assert wrong[kind == "memorized"].mean() < 0.5
 
 
 def test_wrong_labels_harm_dev(planted):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from whence.cli import main
+from whence.run import open_run
 
 
 @pytest.fixture
@@ -115,6 +116,24 @@ def test_json_and_resume(whence, tmp_path):
     assert slim["scores"].endswith("slim")
 
 
+def test_groups_without_dev_are_not_judged(whence, tmp_path, monkeypatch):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    fit = ("fit", data, "--features", "x,z", "--label", "label", "--group", "source", "--out", run, *QUICK)
+    assert whence(*fit)[0] == 0
+
+    def without_dev(path):
+        opened = open_run(path)
+        del opened.splits["dev"]
+        return opened
+
+    monkeypatch.setattr("whence.run.open_run", without_dev)
+    code, out, _ = whence("audit", run)
+    assert (code, out.splitlines()[-1]) == (0, "groups: not judged, which takes a dev split")
+    assert json.loads(whence("audit", run, "--json")[1])["groups"] is None
+    assert not (run / "groups.parquet").exists()
+    assert whence("report", run)[0] == 0
+
+
 def test_groups(whence, tmp_path):
     data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
     assert (
@@ -124,7 +143,23 @@ def test_groups(whence, tmp_path):
     assert code == 0
     assert "6 training groups × 30 targets by kronecker" in out
     assert "s1 " in out or "s2 " in out
-    assert whence("audit", run)[0] == 0
+    code, out, _ = whence("audit", run, "--show", 4)
+    assert code == 0
+    table = pq.read_table(run / "groups.parquet").to_pylist()
+    lines = out.splitlines()
+    place = next(
+        number for number, line in enumerate(lines) if line.endswith("(loss on dev).") or "(loss on dev);" in line
+    )
+    assert lines[place + 1].split() == ["group", "members", "effect", "z", "p", "q", "kernel", "verdict"]
+    for line, row in zip(lines[place + 2 : place + 6], table, strict=False):
+        assert line.split()[:2] == [row["name"], str(row["members"])]
+        assert line.endswith(row["verdict"])
+    assert lines[place + 6] == "… and 2 more groups in the table"
+    assert lines[-1] == f"groups: {run / 'groups.parquet'}"
+    record = json.loads(whence("audit", run, "--json")[1])
+    assert record["groups"]["groups"] == table
+    assert sum(record["groups"]["counts"].values()) == 6
+    assert record["groups_table"].endswith("run/groups.parquet")
     assert whence("report", run)[0] == 0
 
 

@@ -279,6 +279,8 @@ def test_scores_of_a_run_with_groups_know_them(tmp_path):
     assert groups.shape == (5, 40)
     member = run.train.groups == groups.ids[2]
     np.testing.assert_allclose(np.asarray(groups)[2], np.asarray(scores)[member].sum(0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(groups.mean_over_targets(), np.asarray(groups).mean(1), rtol=1e-5, atol=1e-8)
+    assert groups.top(2).values[0, 0] == np.asarray(groups)[:, 0].max() and groups.info["shape"] == [5, 40]
     again = whence.load_scores(tmp_path / "run" / "scores" / "k").for_groups()
     np.testing.assert_array_equal(again, groups)
     assert again.rows.names == groups.rows.names

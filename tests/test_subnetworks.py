@@ -9,7 +9,7 @@ import torch
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError
-from whence.subnetworks import exposure, losses, probabilities, subnetwork_average
+from whence.subnetworks import exposure, losses, probabilities, subnetwork_average, turnover_memorization
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_out_of_sample_is_the_flipped_prediction(run):
     own = plain(run, whence.own)
     rows = np.arange(len(run.train))
     labels = run.train.targets
-    np.testing.assert_allclose(whence.memorization(run), own[rows, labels] - expected[rows, labels], atol=1e-6)
+    np.testing.assert_allclose(turnover_memorization(run), own[rows, labels] - expected[rows, labels], atol=1e-6)
     np.testing.assert_allclose(losses(run, "flipped"), -np.log(expected[rows, labels]), rtol=1e-4, atol=1e-5)
 
 
@@ -52,7 +52,7 @@ def test_full_and_bad_masks(run):
         probabilities(run, mask="half")
 
 
-def test_memorized_instances_have_the_highest_memorization():
+def test_own_units_know_by_heart_what_flipped_units_do_not():
     """Ten random relabelings, trained to be known by heart: own units know them, flipped units do not."""
     data = blobs(150)
     wrong = np.arange(0, 150, 15)
@@ -62,7 +62,7 @@ def test_memorized_instances_have_the_highest_memorization():
 
     noisy = replace(data, targets=targets)
     run = whence.fit(network(6, 512, 3), noisy, epochs=80, learning_rate=1e-2, device="cpu")
-    memory = whence.memorization(run)
+    memory = turnover_memorization(run)
     assert memory[wrong].mean() > 0.5
     assert memory[wrong].mean() > np.delete(memory, wrong).mean() + 0.3
     assert (memory >= -1).all()

@@ -13,13 +13,15 @@ from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, 
 from whence.ensembles import Ensemble, ensemble
 from whence.errors import WhenceError
 from whence.estimators import influence
+from whence.estimators.memorization import memorization
+from whence.groups import GroupEffects, group_effects
 from whence.models import prepare
 from whence.reporting import report
 from whence.resolution import resolution
 from whence.run import Run, open_run
 from whence.score_store import load_scores
 from whence.scores import Scores
-from whence.subnetworks import memorization, out_of_sample, subnetwork_average
+from whence.subnetworks import out_of_sample, subnetwork_average
 from whence.training import fit
 
 __version__ = "0.1.0.dev0"
@@ -28,6 +30,7 @@ __all__ = [
     "Audit",
     "Dataset",
     "Ensemble",
+    "GroupEffects",
     "Run",
     "Scores",
     "TurnOverDropout",
@@ -42,6 +45,7 @@ __all__ = [
     "fit",
     "flipped",
     "full",
+    "group_effects",
     "influence",
     "load",
     "load_scores",

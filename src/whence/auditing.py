@@ -1,4 +1,4 @@
-"""Which labels should not be trusted, which instances the model knows by heart, which help and which harm."""
+"""Which labels should not be trusted, which instances the model knows by heart, which instances and groups help or harm."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pyarrow as pa
 from whence.data import Classification
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
+from whence.estimators.memorization import Memories, memories
 from whence.forward import predict
+from whence.groups import GroupEffects, group_effects
 from whence.run import Run
-from whence.subnetworks import memorization, out_of_sample, probabilities
+from whence.subnetworks import out_of_sample, probabilities
 
 __all__ = ["KINDS", "Audit", "audit"]
 
@@ -29,11 +31,13 @@ class Audit:
             probabilities of the given label: p_own, p_flipped, p_full (classification) or prediction (regression).
         method: the estimator behind influence_on_dev; None without a dev split.
         dev_error: the share of dev instances that the model predicts wrongly; None for a regression or without dev.
+        groups: which groups help and harm on dev; None for a run without groups or without a dev split.
     """
 
     table: pa.Table
     method: str | None
     dev_error: float | None = None
+    groups: GroupEffects | None = None
 
     def column(self, name: str) -> np.ndarray:
         """One column as an array [N]."""
@@ -79,10 +83,10 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
 
     - ``p_wrong`` = 1 − p̄(given label): how likely an independent annotation would differ. It is not calibrated.
     - ``suggested_label``: the class of the largest p̄.
-    - ``memorization`` = P(y; own) − P(y; flipped).
+    - ``memorization``: how much more often a model gets the label right when trained on it (``whence.memorization``).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
     - ``kind``: label_issue (another class has p̄ above one half, and the full network prefers another too), memorized
-      (memorization above one half), ambiguous (no class has p̄ above one half), ok.
+      (likely wrong when not trained on, and right when trained on), ambiguous (no class has p̄ above one half), ok.
 
     For a regression, the suggested value is the flipped sub-network's prediction, p_wrong the posterior of the wider of
     two zero-mean normal distributions fitted to its errors, and a label issue one with p_wrong above one half.
@@ -91,12 +95,16 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         method: the estimator of influence_on_dev.
         progress: show a bar.
 
+    In a run with groups and a dev split, ``groups`` judges each of them by ``whence.group_effects``; where influence_on_dev is that
+    of kronecker or kernel, its sums over members are the second estimate there.
+
     Returns:
-        The audit; with a run directory it is also written to RUN/audit.parquet.
+        The audit; with a run directory it is also written to RUN/audit.parquet, and RUN/groups.parquet where groups were judged.
     """
-    judged = _classification(run) if isinstance(run.task, Classification) else _regression(run)
+    memory = memories(run)
+    judged = _classification(run, memory) if isinstance(run.task, Classification) else _regression(run)
     train = run.train
-    influence_on_dev, used = np.full(len(train), np.nan), None
+    influence_on_dev, used, groups = np.full(len(train), np.nan), None, None
     if "dev" in run.splits:
         chosen = choose(run, run.loss) if method == "auto" else method
         # Only means are wanted, so the matrix, which can be large, is not kept: scores of a name of their own.
@@ -105,20 +113,26 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         position = {int(mask_id): row for row, mask_id in enumerate(scores.ids)}
         owners = train.mask_ids if scores.info["level"] == "group" else train.ids
         influence_on_dev = means[[position[int(owner)] for owner in owners]]
+        if train.groups is not None:
+            groups = group_effects(run, "dev", kernel="auto" if scores.null is not None else scores, progress=progress)
     columns: dict[str, Any] = {
         "id": train.ids,
         "name": [train.name_of(row) for row in range(len(train))],
         "given_label": train.task.show(train.targets),
         "suggested_label": judged.pop("suggested"),
         "p_wrong": judged.pop("p_wrong"),
-        "memorization": memorization(run),
+        "memorization": memory.memorization,
         "influence_on_dev": influence_on_dev,
         "kind": judged.pop("kind"),
         **judged,
     }
-    result = Audit(pa.table(columns), used, _dev_error(run))
+    result = Audit(pa.table(columns), used, _dev_error(run), groups)
     if run.directory is not None:
         run.directory.write_table("audit.parquet", result.table)
+        if groups is None:
+            run.directory.remove("groups.parquet")
+        else:
+            run.directory.write_table("groups.parquet", groups.table().take(groups.ranking()))
     return result
 
 
@@ -133,7 +147,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _classification(run: Run) -> dict[str, Any]:
+def _classification(run: Run, memory: Memories) -> dict[str, Any]:
     rows, given = np.arange(len(run.train)), run.train.targets
     flipped, full = out_of_sample(run), probabilities(run)
     trusted = (flipped + full) / 2
@@ -141,7 +155,7 @@ def _classification(run: Run) -> dict[str, Any]:
     p_own = probabilities(run, mask="own")[rows, given]
     kind = np.full(len(rows), "ok", dtype=object)
     kind[largest <= 0.5] = "ambiguous"
-    kind[p_own - flipped[rows, given] > 0.5] = "memorized"
+    kind[memory.by_heart] = "memorized"
     # The flipped network alone also suspects instances that are merely rare: its units were trained against them.
     kind[(suggested != given) & (largest > 0.5) & (full.argmax(1) != given)] = "label_issue"
     return {"suggested": run.task.show(suggested), "p_wrong": 1 - trusted[rows, given], "kind": kind,

@@ -7,7 +7,7 @@
     checkpoint.safetensors   while training lasts
     scores/NAME/         blocks of scores (see ``whence.score_store``)
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
-    audit.parquet, evaluation.json, report.html
+    audit.parquet, groups.parquet, evaluation.json, report.html
 
 Every file is written beside its place and renamed, so a killed process leaves either the old file or the new one.
 No file holds a pickle.
@@ -151,7 +151,8 @@ class RunDirectory:
         if (self.path / "scores").is_symlink():
             self.remove("scores")
         shutil.rmtree(self.path / "scores", ignore_errors=True)
-        for name in ("audit.parquet", "report.html", "evaluation.json", "history.parquet", "checkpoint.safetensors"):
+        for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
+                     "checkpoint.safetensors"):  # fmt: skip
             self.remove(name)
 
     def remove(self, name: str) -> None:

@@ -188,7 +188,8 @@ class Scores:
         sums = np.zeros((len(labels), self.shape[1]), np.float64)
         for start, block in self.blocks():
             np.add.at(sums, member[start : start + len(block)], block)
-        info = {**self.info, "level": "group", "block_rows": len(labels), "summary_k": 0, "matrix": True}
+        info = {**self.info, "level": "group", "shape": list(sums.shape), "block_rows": len(labels), "summary_k": len(labels),
+                "matrix": True}  # fmt: skip
         return Scores(labels, self.columns, info, memory={0: sums.astype(np.float32)})
 
     def _grouped(self, groups: Any, names: dict[int, str] | None, where: str) -> tuple[Labels, np.ndarray]:

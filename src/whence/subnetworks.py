@@ -12,7 +12,14 @@ from whence.errors import WhenceError
 from whence.forward import Mask, predict
 from whence.run import Run
 
-__all__ = ["exposure", "losses", "memorization", "out_of_sample", "probabilities", "subnetwork_average"]
+__all__ = [
+    "exposure",
+    "losses",
+    "out_of_sample",
+    "probabilities",
+    "subnetwork_average",
+    "turnover_memorization",
+]
 
 
 def probabilities(run: Run, data: Dataset | None = None, mask: Mask = "full") -> np.ndarray:
@@ -41,11 +48,11 @@ def out_of_sample(run: Run) -> np.ndarray:
     return probabilities(run, mask="flipped")
 
 
-def memorization(run: Run) -> np.ndarray:
-    """P(y_i | x_i; m_i) − P(y_i | x_i; m̃_i): how much of the fit to instance i comes from having trained on it.
+def turnover_memorization(run: Run) -> np.ndarray:
+    """P(y_i | x_i; m_i) − P(y_i | x_i; m̃_i): how much better the own sub-network fits instance i than the flipped one.
 
-    Estimates Feldman and Zhang's (2020) P(correct; with i) − P(correct; without i), with probability in place of
-    correctness. For a regression: the flipped minus the own loss.
+    The published quantity (Kobayashi et al. 2020), of one pair of sub-networks. ``whence.memorization`` foretells retraining
+    far better. For a regression: the flipped minus the own loss.
 
     Returns:
         float32 [N], in [−1, 1] for a classifier; positive: the instance is fitted by memory.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -143,7 +145,7 @@ def test_any_architecture(kind):
     expected = reference(run, run.splits["test"])
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(influence(run, "test", method="turnover"), expected, atol=1e-5)
-    first = np.asarray(influence(run, "test", method="first_order"))
+    first = np.asarray(influence(run, "test", method="first_order", softened=False))
     assert np.mean([spearmanr(first[:, m], expected[:, m])[0] for m in range(9)]) > 0.8
 
 
@@ -166,12 +168,14 @@ def test_first_order_is_exact_where_the_quantity_is_linear_in_the_mask():
 
     targets = run.splits["test"]
     expected = reference(run, targets, Quantity("logit", first_logit, "logits"))
-    np.testing.assert_allclose(influence(run, targets, method="first_order", quantity=first_logit), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        influence(run, targets, method="first_order", quantity=first_logit, softened=False), expected, atol=1e-4
+    )
 
 
 def test_first_order_ranks_as_the_reference(run):
     expected = reference(run, run.splits["test"])
-    scores = np.asarray(influence(run, "test", method="first_order"))
+    scores = np.asarray(influence(run, "test", method="first_order", softened=False))
     assert np.mean([spearmanr(scores[:, m], expected[:, m])[0] for m in range(30)]) > 0.9
 
 
@@ -193,9 +197,27 @@ def test_first_order_is_a_central_difference():
         run = whence.Run(
             whence.attach(Scaled(share).double()), as_double(blobs(40)), test=as_double(blobs(9, seed=2, start=500))
         )
-        gap = np.asarray(influence(run, "test", method="first_order")) - reference(run, run.splits["test"])
+        gap = np.asarray(influence(run, "test", method="first_order", softened=False)) - reference(
+            run, run.splits["test"]
+        )
         errors.append(np.abs(gap).max())
     assert errors[0] / errors[1] == pytest.approx(8, rel=0.4)
+
+
+def test_softened_first_order_sees_that_a_corrupted_group_harms():
+    """A network that is too sure gains from any unit that makes it less so, and those are the corrupted group's."""
+    places = {True: [], False: []}
+    for seed in range(4):
+        data = blobs(600, groups=10, spread=0.7)
+        targets = np.where(data.groups == data.groups[3], (data.targets + 1) % 3, data.targets)
+        model = network(6, 128, 3, seed=seed)
+        run = whence.fit(model, replace(data, targets=targets), test=blobs(200, seed=1, start=5000, spread=0.7), seed=seed,
+                         epochs=40, learning_rate=1e-2, batch_size=16, device="cpu")  # fmt: skip
+        for softened, found in places.items():
+            effects = influence(run, "test", method="first_order", softened=softened).mean_over_targets()
+            found.append(int((effects < effects[3]).sum()))
+    assert places[True] == [0, 0, 0, 0]
+    assert np.mean(places[False]) > 2
 
 
 class DoubleInputs:

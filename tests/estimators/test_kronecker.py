@@ -12,10 +12,10 @@ from tests.toys import blobs, network, trained
 from whence.data import Dataset
 from whence.data.inputs import ArrayInputs
 from whence.estimators import components, curvatures, parts
-from whence.estimators.kronecker import Kronecker, _probes
+from whence.estimators.kronecker import Kronecker
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut
-from whence.estimators.views import Views
+from whence.estimators.views import Views, probes_of
 from whence.forward import outputs, predict
 from whence.quantities import loss_of
 
@@ -249,7 +249,7 @@ def test_few_components_are_taken_only_where_they_lose_next_to_nothing():
 def test_padding_takes_no_part():
     reads = torch.randn(5, 4, 3)
     padded = torch.cat([reads, torch.zeros(5, 6, 3)], dim=1)
-    torch.testing.assert_close(parts._mean(padded), reads.mean(1))
+    torch.testing.assert_close(parts.mean_read(padded), reads.mean(1))
 
 
 class Reader(nn.Module):
@@ -284,10 +284,13 @@ def test_the_padding_of_texts_changes_nothing(classes):
 
     scores = [np.asarray(whence.influence(run(padding), method="kronecker")) for padding in (0, 7)]
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-4 * np.abs(scores[0]).max())
+    memory = [whence.memorization(run(padding)) for padding in (0, 7)]
+    np.testing.assert_allclose(memory[1], memory[0], atol=1e-3)
+    assert memory[0].std() > 1e-3
 
 
 def test_many_classes_share_curvatures_and_probes(monkeypatch):
-    signs = _probes(50)
+    signs = probes_of(50)
     assert signs.shape == (16, 50)
     monkeypatch.setattr(curvatures, "_MOST_CURVATURES", 2)
     run = trained(widths=(6, 8, 7, 3))

@@ -98,9 +98,11 @@ def numbers(count: int = 150) -> Dataset:
     )
 
 
-def trained(data: Dataset, out: Path | None = None, epochs: int = 6, learning_rate: float = 5e-3) -> Run:
-    model, prepared = prepare(data, "ngrams:32" if data.texts is not None else "mlp:48")
-    return fit(model, prepared, out=out, epochs=epochs, batch_size=16, learning_rate=learning_rate)
+def trained(
+    data: Dataset, out: Path | None = None, epochs: int = 6, learning_rate: float = 5e-3, model: str = "mlp:48"
+) -> Run:
+    module, prepared = prepare(data, "ngrams:32" if data.texts is not None else model)
+    return fit(module, prepared, out=out, epochs=epochs, batch_size=16, learning_rate=learning_rate)
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +123,18 @@ def number_run() -> Run:
 @pytest.fixture(scope="session")
 def group_run() -> Run:
     return trained(pictures(groups=6))
+
+
+@pytest.fixture(scope="session")
+def corrupted_run() -> Run:
+    """Ten groups, in two of which all training labels are wrong; the groups have hostile names."""
+    data = pictures(360, errors=0, groups=10)
+    assert data.groups is not None
+    names = [*HOSTILE, HOSTILE_ID, HOSTILE_CLASS, "calm"]
+    corrupted = np.isin(data.groups, (0, 1)) & (data.splits == "train")
+    targets = np.where(corrupted, (data.targets + 1) % 3, data.targets)
+    given = np.array([names[g] for g in data.groups], dtype=object)
+    return trained(replace(data, targets=targets, group_names=given), epochs=10, model="mlp:512")
 
 
 @pytest.fixture(scope="session")

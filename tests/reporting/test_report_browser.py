@@ -90,15 +90,16 @@ def test_hostile_report(browser: Any, text_run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [390, 1200])
 def test_fits_its_window(
-    browser: Any, width: int, picture_run: Run, number_run: Run, group_run: Run, tmp_path: Path
+    browser: Any, width: int, picture_run: Run, number_run: Run, group_run: Run, corrupted_run: Run, tmp_path: Path
 ) -> None:
     window = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
-    for run in (picture_run, number_run, group_run):
+    for run in (picture_run, number_run, group_run, corrupted_run):
         browser.get(report(run, tmp_path / "r.html", limit=5).as_uri())
         assert browser.get_log("browser") == []
         over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert browser.execute_script(f"return {over}") == 0
+        assert browser.execute_script("return window.hacked") is None
 
 
 def test_pictures_are_drawn(browser: Any, picture_run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from tests.reporting.pages import Page
 from whence import auditing
 from whence.errors import WhenceError
 from whence.estimators import influence
+from whence.groups import group_effects
 from whence.reporting import report
+from whence.reporting.figures import clean, scaled_unit, signed
 from whence.reporting.targets import choose_targets
 from whence.run import Run
 from whence.subnetworks import probabilities
@@ -166,11 +170,71 @@ def test_groups_are_named_and_ranked(group_run: Run, tmp_path: Path) -> None:
     assert "scores of groups" in page.words
 
 
+def test_table_card_and_headline_of_groups_say_the_same(corrupted_run: Run, tmp_path: Path) -> None:
+    audit = auditing.audit(corrupted_run)
+    assert audit.groups is not None
+    counts = audit.groups.counts()
+    assert counts["harms"] >= 1
+    path = report(corrupted_run, tmp_path / "r.html", audit=audit)
+    page, table = Page.read(path), group_table(path)
+    assert page.words.count(audit.groups.sentence()) == 2  # headline and card
+    assert table[0] == [
+        "Group",
+        "Verdict",
+        "Published effect",
+        "z",
+        "q",
+        "Kernel effect",
+        "Members",
+        "Suspected labels",
+    ]
+    assert [row[1] for row in table[1:]].count("harms") == counts["harms"]
+    assert [row[1] for row in table[1:]].count("helps") == counts["helps"]
+    order = audit.groups.ranking()
+    assert [row[0] for row in table[1:]] == [clean(audit.groups.names[row]).strip() for row in order]
+    assert [row[1] for row in table[1:]] == [audit.groups.verdicts[row] for row in order]
+    factor, _ = scaled_unit([*audit.groups.effect, *audit.groups.kernel], "nats")
+    assert [row[2] for row in table[1:]] == [signed(audit.groups.effect[row] * factor) for row in order]
+    assert [row[5] for row in table[1:]] == [signed(audit.groups.kernel[row] * factor) for row in order]
+
+
 @pytest.mark.parametrize("method", ["turnover", "first_order", "kernel"])
-def test_group_table_adds_up_for_every_method(group_run: Run, tmp_path: Path, method: str) -> None:
-    page = Page.read(report(group_run, tmp_path / "r.html", method=method))
-    assert page.data["level"] == ("instance" if method == "kernel" else "group")
-    assert page.words.count("source ") == 6
+def test_verdicts_on_groups_are_the_same_whatever_the_lists_use(group_run: Run, tmp_path: Path, method: str) -> None:
+    path = report(group_run, tmp_path / "r.html", method=method)
+    assert Page.read(path).data["level"] == ("instance" if method == "kernel" else "group")
+    table, wanted = group_table(path), group_effects(group_run, kernel="kernel" if method == "kernel" else "auto")
+    assert [row[0] for row in table[1:]] == [wanted.names[row] for row in wanted.ranking()]
+    assert [row[3] for row in table[1:]] == [signed(wanted.z[row], 2) for row in wanted.ranking()]
+
+
+def test_groups_without_dev_are_listed_unjudged(tmp_path: Path) -> None:
+    data = pictures(groups=6)
+    run = trained(replace(data.split("train"), splits=None), epochs=2)
+    path = report(run, tmp_path / "r.html")
+    assert "This run has no dev split, so what their removal would do is not known." in Page.read(path).words
+    assert group_table(path)[0] == ["Group", "Members", "Suspected labels"]
+    assert len(group_table(path)) == 7
+
+
+def test_of_many_groups_both_ends_are_listed(tmp_path: Path) -> None:
+    data = pictures(450)
+    numbered = np.arange(450, dtype=np.int64)
+    run = trained(
+        replace(data, groups=numbered, group_names=np.array([f"g{n}" for n in numbered], dtype=object)), epochs=1
+    )
+    path = report(run, tmp_path / "r.html", limit=2)
+    assert "Only both ends of the ranking are listed." in Page.read(path).words
+    listed, effects = [row[0] for row in group_table(path)[1:]], group_effects(run)
+    ranked = [effects.names[row] for row in effects.ranking()]
+    assert listed == ranked[:30] + ranked[-30:]
+
+
+def group_table(path: Path) -> list[list[str]]:
+    """The cells of the table of groups, as text."""
+    section = path.read_text(encoding="utf-8").split('<section id="groups"')[1].split("</section>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [[html.unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in row] for row in cells]
 
 
 def test_no_issues(number_run: Run, tmp_path: Path) -> None:

@@ -74,3 +74,16 @@ def test_isolated_writing_direction(path: Path) -> None:
     page = Page.read(path)
     assert "unicode-bidi: isolate" in page.styles[0]
     assert all(attributes.get("dir") in (None, "auto") for tag, attributes in page.elements if tag == "bdi")
+
+
+def test_hostile_group_names_are_text(corrupted_run: Run, tmp_path: Path) -> None:
+    path = report(corrupted_run, tmp_path / "r.html")
+    page, plain = Page.read(path), Page.read(report(corrupted_run, tmp_path / "again.html", limit=1))
+    assert len(page.scripts) == 2  # the data and the page's own
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
+    for name in (HOSTILE[0], HOSTILE[1], HOSTILE[2], HOSTILE_CLASS):
+        assert " ".join(name.split()) in page.words
+    assert "\ud800" not in path.read_text(encoding="utf-8")
+    table = path.read_text(encoding="utf-8").split('<section id="groups"')[1].split("</section>")[0]
+    assert table.count('<th scope="row"><bdi dir="auto">') == 10

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import pictures, trained
 from whence.estimators import influence
+from whence.groups import GroupEffects, group_effects
 from whence.reporting import Trust, assess, findings
 from whence.reporting.findings import verdict
-from whence.reporting.trust import GroupFloor, group_floor
 from whence.run import Run
-from whence.scores import NoiseFloor
+from whence.scores import Labels, NoiseFloor, Scores
 from whence.subnetworks import exposure
 
 NOISE = NoiseFloor(np.ones(3, np.float32), 0.05, 1.0, 0.8, 512)
@@ -48,9 +47,9 @@ def test_shown_turnover_scores_are_the_ones_tested(picture_run: Run, method: str
 
 
 def test_groups_are_rows(group_run: Run) -> None:
-    trust = assess(group_run)
+    trust = assess(group_run, groups=group_effects(group_run))
     assert (trust.level, trust.rows, trust.method) == ("group", 6, "kronecker")
-    assert "groups" in verdict(trust)
+    assert "of 6 groups" in verdict(trust)
 
 
 def test_no_gap_has_no_isolation(train_only_run: Run) -> None:
@@ -88,36 +87,58 @@ def test_noise_is_called_noise() -> None:
     assert findings(replace(TRUST, floor=None))[1].value == "not measured"
 
 
-def test_mean_influence_of_corrupted_groups_is_beyond_chance() -> None:
-    data = pictures(360, errors=0, groups=10)
-    assert data.groups is not None
-    corrupted = np.isin(data.groups, (0, 1)) & (data.splits == "train")
-    targets = np.where(corrupted, (data.targets + 1) % 3, data.targets)
-    run = trained(replace(data, targets=targets), epochs=10)
-    floor = group_floor(run)
-    assert floor is not None
-    ranked = sorted(floor.deviations, key=lambda group: floor.deviations[group])
-    assert set(ranked[:2]) == {0, 1}
-    assert floor.deviations[ranked[0]] < -2
-    assert 1 <= floor.beyond <= 2
+def test_trust_tells_of_the_audits_groups(group_run: Run) -> None:
+    effects = group_effects(group_run)
+    assert assess(group_run, groups=effects).groups is effects
+    assert assess(group_run).groups is None
 
 
-def test_groups_beyond_chance_are_said_to_be() -> None:
-    floor = GroupFloor(dict.fromkeys(range(10), 0.0), 3)
-    finding = findings(replace(TRUST, level="group", groups=floor))[1]
-    assert (finding.level, finding.value) == ("good", "yes, at its ends")
-    assert "3 of 10 groups" in verdict(replace(TRUST, groups=floor))
+def of_groups(*sides: int, kernel: bool = True) -> GroupEffects:
+    """Made-up effects: of each group −1 harms, 0 cannot be told, 1 helps."""
+    sign = np.array(sides, float)
+    scores = Scores(Labels(np.arange(len(sign)), []), Labels(np.zeros(0, np.int64), []), {"method": "kronecker"},
+                    null=np.zeros((512, 1), np.float32))  # fmt: skip
+    return GroupEffects(
+        ids=np.arange(len(sign)), names=[f"g{i}" for i in range(len(sign))], members=np.full(len(sign), 9), effect=sign, z=3 * sign,
+        p=np.where(sign == 0, 0.9, 1e-4), q=np.where(sign == 0, 0.9, 1e-3), kernel=sign if kernel else None, unit="nats",
+        quantity="loss", level=0.05, target_set="dev", targets=30, among=30, alone=None if kernel else "loss has no gradient",
+        published=scores, summed=scores if kernel else None,
+    )  # fmt: skip
 
 
-def test_groups_within_chance_are_noise() -> None:
-    floor = GroupFloor(dict.fromkeys(range(20), 0.0), 2)
-    assert floor.is_noise
-    assert "no more than chance" in findings(replace(TRUST, level="group", groups=floor))[1].text
-    assert not GroupFloor(dict.fromkeys(range(20), 0.0), 5).is_noise
+def test_card_and_headline_count_the_same_verdicts() -> None:
+    trust = replace(TRUST, level="group", groups=of_groups(-1, -1, 0, 0, 0, 1))
+    finding = findings(trust)[1]
+    assert (finding.level, finding.value) == ("good", "2 harm, 1 helps")
+    said = "2 of 6 groups harm and 1 helps beyond chance (loss on dev); 3 cannot be told from it."
+    assert verdict(trust) == said
+    assert finding.text.startswith(said)
+    assert "two estimates agree" in finding.text
+    assert "The mean over many targets" in findings(trust)[2].text
+    assert findings(trust)[2].title.startswith(
+        "For comparison: would published turn-over scores of groups on single predictions"
+    )
 
 
-def test_no_groups_no_floor(picture_run: Run) -> None:
-    assert group_floor(picture_run) is None
+def test_groups_within_chance_are_said_to_be() -> None:
+    trust = replace(TRUST, level="group", groups=of_groups(0, 0, 0))
+    finding = findings(trust)[1]
+    assert (finding.level, finding.value) == ("poor", "none")
+    assert verdict(trust) == "None of 3 groups can be told from chance (loss on dev)."
+    assert "Do not act on the order" in finding.text
+
+
+def test_all_groups_beyond_chance() -> None:
+    assert (
+        verdict(replace(TRUST, groups=of_groups(-1)))
+        == "1 of 1 groups harms and none help beyond chance (loss on dev)."
+    )
+
+
+def test_one_estimate_alone_is_said_to_be() -> None:
+    text = findings(replace(TRUST, level="group", groups=of_groups(-1, 0, kernel=False)))[1].text
+    assert "no second estimate, because loss has no gradient" in text
+    assert "agree" not in text
 
 
 def test_faint_signal_is_not_sold_as_trust() -> None:

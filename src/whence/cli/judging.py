@@ -17,10 +17,11 @@ __all__ = ["audit", "report"]
 @click.command()
 @run_argument
 @click.option("--method", default="auto", show_default=True, help=f"Estimator of the influence on dev: {METHODS}.")
-@click.option("--show", default=10, show_default=True, help="Suspected labels to list; --json lists all.")
+@click.option("--show", default=10, show_default=True, help="Suspected labels, and groups, to list; --json lists all.")
 @as_json
 def audit(run: str, method: str, show: int, as_json: bool) -> None:
-    """Rank labels that should not be trusted, suggest others, find memorized instances."""
+    """Rank labels that should not be trusted, suggest others, find memorized instances; of a run with groups, say which
+    groups harm and which help on dev."""
     from whence.auditing import audit as judge
     from whence.run import open_run
 
@@ -35,7 +36,7 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
         {key: entry[name] for key, name in names.items()} for entry in found.table.take(found.issues).to_pylist()
     ]
     record = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
-              "suspected": suspected}  # fmt: skip
+              "suspected": suspected, "groups": None}  # fmt: skip
     counts = found.counts()
     lines = [f"{len(opened.train):,} training instances: {counts['label_issue']:,} suspected label errors, "
              f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous"]  # fmt: skip
@@ -47,6 +48,12 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
             f"{entry['id'][:20]:<20} {entry['given'][:16]:<16} {entry['suggested'][:16]:<16} {entry['p_wrong']:.3f}"
         )
     lines.append(f"audit: {table}")
+    if found.groups is not None:
+        groups = Path(run) / "groups.parquet"
+        record |= {"groups": found.groups.to_json(), "groups_table": full_path(groups)}
+        lines += [*found.groups.lines(show), f"groups: {groups}"]
+    elif opened.train.groups is not None:
+        lines.append("groups: not judged, which takes a dev split")
     answer(as_json, record, lines)
 
 

@@ -2,8 +2,14 @@
 
     Î(z → x) ≈ (m̃_z − m_z)ᵀ ∂Q(x; m)/∂m at m = 1,   m = b/q,   m̃ = (1−b)/(1−q)
 
-over the masked units of all layers. At q = ½, m̃ − m = −2(2b − 1) and the estimate is a central difference: its error
-is of third order. Costs one forward and backward pass per target and one product of [N, D] with [D, M].
+over the masked units of all layers, Q taken at the outputs over T. At q = ½, m̃ − m = −2(2b − 1) and the estimate is a
+central difference: its error is of third order. Costs one forward and backward pass per target and one product of [N, D]
+with [D, M].
+
+The full network is surer than any of its sub-networks, often too sure: its loss would fall if all of its outputs were smaller.
+At T = 1 the derivative in a mask is therefore mostly that of confidence, and units that learned from clean data, being surer, seem
+to harm: the mean effect of groups has the wrong sign (docs/estimators.md). T is the temperature at which the full network
+is as unsure as its flipped sub-networks (``softening.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from whence.data import Dataset
 from whence.dropout import explicit
 from whence.errors import WhenceError
 from whence.estimators.base import frozen, mask_rows
+from whence.estimators.softening import matched_temperature
 from whence.forward import evaluating, outputs
 from whence.quantities import Quantity
 from whence.run import Run
@@ -29,6 +36,13 @@ _TARGETS_AT_ONCE = 256
 class FirstOrder:
     """The linear part of turn-over influence in the masks. Positive: z helps.
 
+    Args:
+        run: the trained run.
+        targets: M instances.
+        quantity: differentiable in the outputs.
+        softened: of a classifier, take it at outputs over the temperature that flipped sub-networks call for; False is the
+            central difference of the published estimate.
+
     Raises:
         WhenceError: the quantity has no gradient.
     """
@@ -36,13 +50,14 @@ class FirstOrder:
     version = 1
     rows_of = staticmethod(mask_rows)
 
-    def __init__(self, run: Run, targets: Dataset, quantity: Quantity) -> None:
+    def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, softened: bool = True) -> None:
         if not quantity.differentiable:
             raise WhenceError("a quantity without a gradient", where="method first_order", got=quantity.name,
                               mend="Use method turnover, which takes any metric.")  # fmt: skip
         self.run, self.quantity = run, quantity
         self.ids = mask_rows(run.train).labels.ids
         self.layers = run.layers
+        self.temperature = matched_temperature(run) if softened and run.task.kind == "classification" else 1.0
         with evaluating(run.model), frozen(run.model):
             parts = [self._gradients(targets, start) for start in range(0, len(targets), _TARGETS_AT_ONCE)]
         self.gradients = torch.cat(parts) * quantity.helps  # (M, D over all layers)
@@ -69,7 +84,8 @@ class FirstOrder:
             for name, layer in self.layers.items()
         }
         with torch.enable_grad(), explicit(ones):
-            values = self.quantity(outputs(self.run.model, batch.inputs), batch.targets)
+            given = outputs(self.run.model, batch.inputs) / self.temperature
+            values = self.quantity(given, batch.targets)
             if not values.requires_grad:
                 raise WhenceError("a quantity without a gradient", where="method first_order", got=self.quantity.name,
                                   mend="Use method turnover, which takes any metric.")  # fmt: skip

@@ -37,13 +37,12 @@ from whence.estimators.curvatures import Demand, matters
 from whence.estimators.kernel import mean_curvature, residuals_at
 from whence.estimators.parts import Part, part_for
 from whence.estimators.unseen import as_unseen
-from whence.estimators.views import LayerView, Views
+from whence.estimators.views import LayerView, Views, probes_of
 from whence.quantities import Quantity, loss_of
 from whence.run import Run
 
 __all__ = ["Kronecker"]
 
-_MOST_PROBES = 16
 _BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
 _SAMPLE, _MOVING_SAMPLE = 2048, 128  # instances that principal components are taken from, fewer where that is more than
 _SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
@@ -84,7 +83,7 @@ class Kronecker:
         if not self.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
                               where="method kronecker", mend="Use method turnover or first_order.")  # fmt: skip
-        self.probes = _probes(run.task.outputs)
+        self.probes = probes_of(run.task.outputs)
         self.parts = self._parts()
         self._cache: list[list[torch.Tensor]] = []
         if run.loss.fingerprint(run.task) != loss_of(run.task).fingerprint(run.task):
@@ -186,14 +185,6 @@ class Kronecker:
                 kept.append(reads)
             yield chosen, reads
         self._cache = kept if size <= _CACHED_BYTES else []
-
-
-def _probes(outputs: int) -> torch.Tensor:
-    """Each output, or 16 random signs whose mean product is the identity: [R, C], scaled so that R terms make a mean."""
-    if outputs <= _MOST_PROBES:
-        return torch.eye(outputs)
-    signs = torch.randint(2, (_MOST_PROBES, outputs), generator=torch.Generator().manual_seed(0))
-    return (2.0 * signs - 1) / outputs**0.5
 
 
 def _curvature(run: Run, unseen: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from whence.estimators.components import leading, principal, project, width_afte
 from whence.estimators.curvatures import Curvatures, Demand
 from whence.estimators.views import LayerView
 
-__all__ = ["Factored", "Part", "Summed", "part_for"]
+__all__ = ["Factored", "Part", "Summed", "mean_read", "part_for"]
 
 _READS, _MOVES = 2048, 1024  # principal components that are kept, at most, of a layer with one position
 _SUMMED_READS, _SUMMED_MOVES = 128, 16  # and of a layer with many
@@ -35,7 +35,7 @@ class Part:
 
     def pooled(self, kept: torch.Tensor) -> torch.Tensor:
         """What ridge models are given of what was kept [B, P, d]: positions averaged, leading components only."""
-        pooled = _mean(kept)
+        pooled = mean_read(kept)
         return pooled if self.read_basis is None else pooled[:, :_POOLED]
 
     def begin(self, demand: Demand) -> None:
@@ -96,7 +96,7 @@ class Factored(Part):
     """
 
     def __init__(self, reads: torch.Tensor, moves: torch.Tensor, *, per_class: bool) -> None:
-        reads, moves = _mean(reads), moves.sum(2)  # (n, D), (m, R, H)
+        reads, moves = mean_read(reads), moves.sum(2)  # (n, D), (m, R, H)
         self.per_class, probes = per_class, moves.shape[1]
         self.read_basis = leading(reads, _READS)
         self.width, self.dimension = width_after(reads.shape[1], self.read_basis), min(reads.shape[1], _READS)
@@ -109,7 +109,7 @@ class Factored(Part):
         self.moved = [torch.empty(0)] * len(demand.asking)
 
     def kept(self, view: LayerView) -> torch.Tensor:
-        return project(_mean(view.reads)[:, None], self.read_basis).cpu()
+        return project(mean_read(view.reads)[:, None], self.read_basis).cpu()
 
     def meet(self, view: LayerView) -> None:
         reads, moves = self.look(view)
@@ -160,7 +160,7 @@ class Summed(Part):
         return look[0][rows, c].flatten(1) @ self.asked[c].T
 
 
-def _mean(reads: torch.Tensor) -> torch.Tensor:
+def mean_read(reads: torch.Tensor) -> torch.Tensor:
     """Positions [B, P, D] averaged, those of padding (all zero) left out: [B, D]."""
     if reads.shape[1] == 1:
         return reads[:, 0]

@@ -29,7 +29,7 @@ from whence.estimators.softening import matched_temperature
 from whence.forward import predict
 from whence.run import Run
 
-__all__ = ["LeftOut", "as_unseen"]
+__all__ = ["LeftOut", "as_unseen", "likely_temperature"]
 
 _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
@@ -105,14 +105,21 @@ class LeftOut:
 
     def without(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What each regression without each instance says of it, ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ): float32 [2, B, C]."""
+        return self.left_out(first, others, targets)[0]
+
+    def left_out(
+        self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What ``without`` gives, and the leverages h of the instances in each regression, 0 to 1: float32 [2, B]."""
         rows = self._read(first, others) - self.mean
-        said = []
+        said, leverages = [], []
         for columns, (inverse, weights) in zip(self.widths, self.models, strict=True):
             mine = rows[:, :columns]
-            leverage = (((mine @ inverse) * mine).sum(1) + 1) / self.count
+            leverage = ((((mine @ inverse) * mine).sum(1) + 1) / self.count).clamp_max(1 - 1e-6)
             error = targets - mine @ weights - self.intercept
-            said.append(targets - error / (1 - leverage).clamp_min(1e-6)[:, None])
-        return torch.stack(said)
+            said.append(targets - error / (1 - leverage)[:, None])
+            leverages.append(leverage)
+        return torch.stack(said), torch.stack(leverages)
 
     def predict(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """What each regression says of instances that it was not fitted to: float32 [2, B, C]."""
@@ -153,7 +160,7 @@ def _mixed(
     if not isinstance(task, Classification):
         mixed = [(1 - share) * mine + share * theirs.mean(0) for mine, theirs in zip(network, ridge, strict=True)]
         return mixed[0], mixed[1]
-    temperatures = torch.stack([_temperature(said, wanted.argmax(1)) for said in ridge[0]])[:, None, None]
+    temperatures = torch.stack([likely_temperature(said, wanted.argmax(1)) for said in ridge[0]])[:, None, None]
     mixed = [
         ((1 - share) * mine.softmax(1) + share * (theirs / temperatures).softmax(2).mean(0)).clamp_min(1e-12).log()
         for mine, theirs in zip(network, ridge, strict=True)
@@ -161,7 +168,7 @@ def _mixed(
     return mixed[0], mixed[1]
 
 
-def _temperature(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The T at which labels are most likely under softmax(scores / T)."""
     some = torch.from_numpy(np.linspace(0, len(scores) - 1, min(_SAMPLE, len(scores))).astype(np.int64))
     scores, labels = scores[some], labels[some]

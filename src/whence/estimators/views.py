@@ -24,8 +24,9 @@ from whence.dropout import full
 from whence.estimators.base import frozen
 from whence.forward import device_of, evaluating, outputs
 
-__all__ = ["LayerView", "Views"]
+__all__ = ["LayerView", "Views", "probes_of"]
 
+_MOST_PROBES = 16
 _SKETCH = 2048  # columns of a bag's sketch
 
 
@@ -130,6 +131,14 @@ class Views:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def probes_of(outputs: int) -> torch.Tensor:
+    """Each output, or 16 random signs whose mean product is the identity: [R, C], scaled so that R terms make a mean."""
+    if outputs <= _MOST_PROBES:
+        return torch.eye(outputs)
+    signs = torch.randint(2, (_MOST_PROBES, outputs), generator=torch.Generator().manual_seed(0))
+    return (2.0 * signs - 1) / outputs**0.5
 
 
 def _is_known(module: nn.Module) -> bool:

@@ -7,23 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from whence.auditing import Audit
 from whence.data import Classification
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
 from whence.reporting.cards import Gallery, number
 from whence.reporting.figures import scaled_unit
 from whence.reporting.targets import Choice, score_name
-from whence.reporting.trust import MASKED, GroupFloor
+from whence.reporting.trust import MASKED
 from whence.run import Run
 from whence.scores import Scores
 from whence.subnetworks import losses, probabilities
 
-__all__ = ["Explanations", "GroupRow", "explain", "group_rows"]
+__all__ = ["Explanations", "explain"]
 
 _SUMMARY = 100  # extreme rows kept per target without the matrix
 _MATRIX = 2**26  # most scores kept for the comparison with chance: 256 MiB
-_MOST_GROUPS = 30
 
 
 @dataclass(frozen=True)
@@ -49,19 +47,6 @@ class Explanations:
     @property
     def level(self) -> str:
         return "instance" if self.scores is None else str(self.scores.info["level"])
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """One group: training members, suspected labels among them, mean influence on dev and on the targets,
-    and that on dev as standard deviations from what chance gives."""
-
-    name: str
-    members: int
-    suspected: int
-    on_dev: float | None
-    on_targets: float | None
-    deviations: float | None
 
 
 def explain(
@@ -118,46 +103,3 @@ def group_sizes(run: Run) -> dict[int, int]:
         return {}
     ids, sizes = np.unique(run.train.groups, return_counts=True)
     return dict(zip(ids.tolist(), sizes.tolist(), strict=True))
-
-
-def group_rows(
-    run: Run, audit: Audit, explanations: Explanations, floor: GroupFloor | None
-) -> tuple[list[GroupRow], int]:
-    """Groups from the most harmful to the most helpful, and how many there are; of many, those at both ends.
-
-    Scores of instances are summed over a group's members: what removing all of them does, to first order.
-    """
-    groups = run.train.groups
-    if groups is None:
-        return [], 0
-    ids, first, member, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    names = groups if run.train.group_names is None else run.train.group_names
-    suspected = np.bincount(member[audit.issues], minlength=len(ids))
-    on_targets: np.ndarray | None = None
-    if explanations.scores is not None:
-        means = explanations.scores.mean_over_targets()
-        if explanations.level == "group":
-            position = {int(group): row for row, group in enumerate(explanations.scores.ids)}
-            on_targets = means[[position[int(group)] for group in ids]]
-        else:
-            on_targets = np.bincount(member, weights=means, minlength=len(ids))
-    on_dev: np.ndarray | None = None
-    if audit.method is not None:
-        values = audit.column("influence_on_dev")
-        on_dev = values[first] if audit.method in MASKED else np.bincount(member, weights=values, minlength=len(ids))
-    ranked = on_dev if on_dev is not None else on_targets
-    order = np.arange(len(ids)) if ranked is None else np.argsort(ranked, kind="stable")
-    if len(order) > 2 * _MOST_GROUPS:
-        order = np.concatenate([order[:_MOST_GROUPS], order[-_MOST_GROUPS:]])
-    rows = [
-        GroupRow(
-            str(names[first[g]]),
-            int(sizes[g]),
-            int(suspected[g]),
-            None if on_dev is None else float(on_dev[g]),
-            None if on_targets is None else float(on_targets[g]),
-            None if floor is None else floor.deviations[int(ids[g])],
-        )
-        for g in order.tolist()
-    ]
-    return rows, len(ids)

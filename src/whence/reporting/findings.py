@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from whence.groups import HARMS, HELPS, GroupEffects
 from whence.reporting.figures import count, significant
-from whence.reporting.trust import GroupFloor, Trust
+from whence.reporting.trust import Trust
 
 __all__ = ["Finding", "findings", "verdict"]
 
@@ -50,13 +51,12 @@ def findings(trust: Trust, caveat: str | None = None) -> list[Finding]:
 
 def verdict(trust: Trust) -> str:
     """What is known of the scores that the page shows, in one sentence."""
-    if not trust.has_null and trust.groups is None:
+    if trust.groups is not None:
+        return trust.groups.sentence()
+    if not trust.has_null:
         return f"The influence lists use {_method(trust)} scores: leads to follow, with no test against chance."
     if trust.floor is None:
         return "The influence scores were not compared with chance."
-    if trust.groups is not None:
-        beyond = f"{count(trust.groups.beyond)} of {count(len(trust.groups.deviations))}"
-        return f"The mean influence of {beyond} groups on dev lies beyond what chance explains."
     how = "are mostly noise" if trust.floor.is_mostly_noise else "are more than chance"
     how = "cannot be told from chance" if trust.floor.is_noise else how
     return f"The influence lists use {_method(trust)} scores of {_rows(trust)}, which {how}."
@@ -103,10 +103,11 @@ def _shown(trust: Trust) -> Finding:
 
 
 def _floor(trust: Trust) -> Finding:
-    title = f"Are published turn-over scores of {_rows(trust)} more than noise here?"
+    rows = f"{_rows(trust)} on single predictions" if trust.level == "group" else _rows(trust)
+    title = f"Are published turn-over scores of {rows} more than noise here?"
     comparison = ""
     if not trust.has_null:
-        title = f"For comparison: would published turn-over scores of {_rows(trust)} be more than noise here?"
+        title = f"For comparison: would published turn-over scores of {rows} be more than noise here?"
         comparison = (
             f"The lists on this page do not use these scores but {_method(trust)} scores; the published ones are "
             "shown for comparison only. "
@@ -121,6 +122,8 @@ def _floor(trust: Trust) -> Finding:
         f"against {count(trust.floor.masks)} masks that no {trust.level} ever had. Their spread is "
         f"{significant(trust.floor.excess)} times that of pure noise, as a variance (chance: 1)."
     ).replace(" %", "\u00a0%")
+    if trust.groups is not None:
+        text += " The mean over many targets, by which groups are judged, has far less noise."
     if trust.floor.is_noise:
         return Finding("poor", title, "no", text)
     if trust.floor.is_mostly_noise:
@@ -128,17 +131,24 @@ def _floor(trust: Trust) -> Finding:
     return Finding("good", title, "yes", text)
 
 
-def _groups(groups: GroupFloor) -> Finding:
-    title = "Can the table of groups be trusted?"
-    total = len(groups.deviations)
-    text = (
-        f"Averaged over all dev instances, {count(groups.beyond)} of {count(total)} groups lie beyond the "
-        f"95\u00a0% range of masks never trained on (chance: about {significant(0.05 * total, 2)}). "
-    )
-    if groups.is_noise:
-        return Finding("poor", title, "no", text + "That is no more than chance often gives.")
-    text += "The mean over many targets has far less noise than a score on a single prediction."
-    return Finding("good", title, "yes, at its ends", text)
+def _groups(groups: GroupEffects) -> Finding:
+    title = "Which groups can be told to harm or help?"
+    counts = groups.counts()
+    harm, help = counts[HARMS], counts[HELPS]
+    if groups.alone is None:
+        how = ("A group is called where two estimates agree, its published turn-over effect and the summed kernel scores of its "
+               "members, and the published one is more than chance")  # fmt: skip
+    else:
+        how = ("A group is called where its published turn-over effect is more than chance; there is no second estimate, "
+               f"because {groups.alone}")  # fmt: skip
+    share = f"q ≤\u00a0{groups.level:g}: about {100 * groups.level:g}\u00a0% of the calls are chance"
+    text = f"{groups.sentence()} {how} ({share})."
+    if not harm + help:
+        return Finding("poor", title, "none", f"{text} Do not act on the order of the table of groups.")
+    said = [
+        f"{count(number)} {verb}{'s' * (number == 1)}" for number, verb in ((harm, "harm"), (help, "help")) if number
+    ]
+    return Finding("good", title, ", ".join(said), f"{text} The others may harm or help too: this run cannot tell.")
 
 
 def _isolation(trust: Trust) -> Finding:

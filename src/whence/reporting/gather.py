@@ -10,8 +10,9 @@ from whence.auditing import Audit
 from whence.data import Classification
 from whence.reporting.accuracy import Accuracy, measure
 from whence.reporting.cards import Gallery, number
-from whence.reporting.explanations import Explanations, GroupRow, explain, group_rows
+from whence.reporting.explanations import Explanations, explain
 from whence.reporting.figures import plain_title, scaled_unit
+from whence.reporting.group_table import GroupRow, group_rows
 from whence.reporting.headings import facts_of, method_of, run_name, summary_of
 from whence.reporting.targets import choose_targets
 from whence.reporting.trust import Trust, assess
@@ -41,7 +42,7 @@ class Content:
         influence_unit, influence_method: of the audit's influence on dev; method None without a dev split.
         caveat: what to know before believing the suspicions as a whole, or None.
         groups, all_groups: rows of the table of groups, and how many groups there are.
-        group_unit, group_factor: of their influence.
+        group_unit, group_factor: of their effects.
         kind: what instances look like: "picture", "text", "values" or "id".
         method: (what, value) pairs of the method box.
         data: the page's data: instances, features, sheets, issues, memorized, explanations.
@@ -89,7 +90,8 @@ def gather(
     choice = choose_targets(run, targets, limit)
     explanations = explain(run, choice, gallery, method=method, top=top, progress=progress)
     tested = choice.data if choice.kind == "given" else None  # of a split, any of its instances, not its errors alone
-    trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, progress=progress)
+    trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, groups=audit.groups,
+                   progress=progress)  # fmt: skip
     accuracy = measure(run, audit)
     kinds, memorization = audit.column("kind"), audit.column("memorization")
     ranked = (-memorization).argsort(kind="stable")
@@ -99,9 +101,9 @@ def gather(
     shown_issues = issues[:MOST_ISSUES].tolist()
     on_dev = audit.column("influence_on_dev")
     factor, unit = scaled_unit(on_dev[[*shown_issues, *shown_memorized]].tolist(), run.loss.unit)
-    groups, all_groups = group_rows(run, audit, explanations, trust.groups)
+    groups, all_groups = group_rows(run, audit)
     group_factor, group_unit = scaled_unit(
-        [value for row in groups for value in (row.on_dev, row.on_targets) if value is not None],
+        [value for row in groups for value in (row.effect, row.kernel) if value is not None],
         run.loss.unit,
     )
     data = {

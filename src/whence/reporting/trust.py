@@ -12,34 +12,16 @@ from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
 from whence.estimators.head import find_head
+from whence.groups import GroupEffects
 from whence.reporting.targets import score_name
 from whence.run import Run
 from whence.scores import NoiseFloor, Scores
 from whence.subnetworks import exposure
 
-__all__ = ["MASKED", "GroupFloor", "Trust", "assess", "group_floor"]
+__all__ = ["MASKED", "Trust", "assess"]
 
 MASKED = ("turnover", "first_order")  # methods whose scores are those of masks, and so have a null
 _NUMBERS = 2**24  # most scores computed for the noise floor: 64 MiB
-
-
-@dataclass(frozen=True)
-class GroupFloor:
-    """Mean influence of groups on dev, compared with that of masks never trained on.
-
-    Attributes:
-        deviations: by group id, the mean influence on dev as standard deviations of the null around its mean.
-        beyond: how many groups lie beyond the null's central 95 %.
-    """
-
-    deviations: dict[int, float]
-    beyond: int
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether no more groups lie beyond than chance often puts there (two standard deviations)."""
-        count = len(self.deviations)
-        return self.beyond <= 0.05 * count + 2 * math.sqrt(0.05 * 0.95 * count)
 
 
 @dataclass(frozen=True)
@@ -57,7 +39,7 @@ class Trust:
         targets: how many instances the comparison was made on, and ``target_set`` which.
         level: whether rows of the compared scores are an "instance" or a "group".
         rows: how many there are.
-        groups: of runs with groups and a dev split, mean influence on dev against chance; else None.
+        groups: which groups help and harm on dev; None without groups or a dev split.
     """
 
     own_loss: float
@@ -73,7 +55,7 @@ class Trust:
     target_set: str
     level: str
     rows: int
-    groups: GroupFloor | None = None
+    groups: GroupEffects | None = None
 
     @property
     def has_null(self) -> bool:
@@ -88,6 +70,7 @@ def assess(
     targets: Dataset | None = None,
     target_set: str = "given",
     method: str = "auto",
+    groups: GroupEffects | None = None,
     progress: bool = False,
 ) -> Trust:
     """How far scores of a run can be trusted.
@@ -99,6 +82,7 @@ def assess(
             split, else of dev, else of training. A modest number of them, evenly spaced, is used.
         target_set: how to call targets, or those of ``scores``, in words.
         method: of the shown scores, where ``scores`` is None.
+        groups: what the audit says of them.
         progress: show a bar.
     """
     measured = exposure(run)
@@ -114,7 +98,7 @@ def assess(
             targets = run.splits[target_set]
         tested = _published(run, targets, method, progress)
     isolation = measured.get("isolation", math.nan)
-    groups = run.train.groups
+    owners = run.train.groups
     return Trust(
         own_loss=measured["own_loss"],
         flipped_loss=measured["flipped_loss"],
@@ -127,30 +111,9 @@ def assess(
         floor=None if tested is None or tested.null is None else tested.noise_floor(),
         targets=0 if tested is None else tested.shape[1],
         target_set=target_set,
-        level="instance" if groups is None else "group",
-        rows=len(run.train) if groups is None else len(np.unique(groups)),
-        groups=group_floor(run, progress=progress),
-    )
-
-
-def group_floor(run: Run, *, progress: bool = False) -> GroupFloor | None:
-    """Averaged over all of dev, scores of groups have far less noise than on single targets.
-
-    Returns:
-        The comparison with chance; None without groups or without a dev split.
-    """
-    if run.train.groups is None or "dev" not in run.splits:
-        return None
-    method = "turnover" if _exact(run) else "first_order"
-    name = score_name(run, run.splits["dev"], f"groups-{method}")
-    scores = influence(run, "dev", method=method, name=name, progress=progress)
-    assert scores.null is not None
-    null, means = scores.null.mean(axis=1, dtype=np.float64), scores.mean_over_targets()
-    low, high = np.quantile(null, [0.025, 0.975])
-    deviations = (means - null.mean()) / max(float(null.std(ddof=1)), 1e-12)
-    return GroupFloor(
-        dict(zip(scores.ids.tolist(), deviations.tolist(), strict=True)),
-        int(((means < low) | (means > high)).sum()),
+        level="instance" if owners is None else "group",
+        rows=len(run.train) if owners is None else len(np.unique(owners)),
+        groups=groups,
     )
 
 
