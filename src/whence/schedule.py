@@ -13,9 +13,10 @@ from whence.data import Batch, Dataset
 from whence.masks import philox4x32
 from whence.options import TrainingOptions
 
-__all__ = ["Schedule", "derived"]
+__all__ = ["Schedule", "alike", "derived"]
 
 _ORDER, _STEP, _BATCH = range(3)  # what a seed is derived for
+_BATCHES_SORTED = 32  # between which texts may change places, so that those of one batch are of like length
 
 
 class Schedule:
@@ -37,7 +38,10 @@ class Schedule:
         generator = torch.Generator().manual_seed(derived(self.options.seed, _ORDER, epoch))
         order = torch.randperm(len(self.data), generator=generator).numpy()
         size, accumulate = self.options.batch_size, self.options.accumulate
-        rows = [order[start : start + size] for start in range(0, len(order), size)][skip * accumulate :]
+        rows = [order[start : start + size] for start in range(0, len(order), size)]
+        if (lengths := getattr(self.data.inputs, "lengths", None)) is not None:
+            rows = alike(rows, lengths)
+        rows = rows[skip * accumulate :]
         feed = _Feed(self.data, rows, self.options.seed, epoch * self._batches_per_epoch + skip * accumulate)
         source: Any = feed
         if self.options.workers:
@@ -81,6 +85,27 @@ class _Feed(torch.utils.data.Dataset[Batch]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived(self.seed, _BATCH, self.first + number))
             return self.data.batch(self.rows[number])
+
+
+def alike(batches: list[np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
+    """The same rows in batches of like length: less padding, the same epoch.
+
+    Rows change places within 32 consecutive batches only. The order of the new batches is random, and so is which of them is
+    a shorter one, since the order of the given rows is.
+
+    Args:
+        batches: int64 [B] each, rows in random order.
+        lengths: int64 [N], of each row.
+    """
+    result: list[np.ndarray] = []
+    for start in range(0, len(batches), _BATCHES_SORTED):
+        some = batches[start : start + _BATCHES_SORTED]
+        rows = np.concatenate(some)
+        sizes = [len(batch) for batch in sorted(some, key=lambda batch: int(batch[-1]))]
+        parts = np.split(rows[np.argsort(lengths[rows], kind="stable")], np.cumsum(sizes)[:-1])
+        order = np.argsort([int(batch[0]) for batch in some])
+        result += [parts[place] for place in order]
+    return result
 
 
 def derived(seed: int, purpose: int, number: int) -> int:

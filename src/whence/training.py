@@ -69,7 +69,8 @@ def fit(
             finished, opened.
         progress: show a bar.
         source: the ``whence.data.Source`` of the data, so that the directory can reopen it.
-        options: fields of ``TrainingOptions``.
+        options: fields of ``TrainingOptions``. Those that are not given are as a ready-made model recommends
+            (``model.whence_options``), else the defaults.
 
     Returns:
         The run, its model in evaluation mode.
@@ -77,7 +78,7 @@ def fit(
     Raises:
         WhenceError: options out of range; the directory holds another run; the model's outputs do not fit the targets.
     """
-    chosen = TrainingOptions(**_known(options))
+    chosen = TrainingOptions(**{**getattr(model, "whence_options", {}), **_known(options)})
     if not attached(model):
         attach(model, seed=chosen.seed)
     splits = as_splits(train, dev=dev, test=test)

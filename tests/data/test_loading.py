@@ -40,7 +40,7 @@ def test_a_source_can_be_replayed_from_anywhere(write, monkeypatch, tmp_path):
     assert source.path == path.resolve().as_posix()
     record = json.loads(json.dumps(source.to_json()))
     given = {"label": "y", "features": ["x*"], "group": "who", "limit": 10, "seed": 7, "task": "auto"}
-    more = {"text": None, "id": None, "split": None, "split_by": "auto", "drop_missing": False}
+    more = {"text": None, "text_pair": None, "id": None, "split": None, "split_by": "auto", "drop_missing": False}
     assert record == {"path": path.as_posix(), **more, **given}
     monkeypatch.chdir("/")
     assert Source.from_json(record) == source
@@ -108,6 +108,8 @@ BAD = [
     (("a.csv",), {"features": 7}, "wrong type in features"),
     (("a.csv",), {"features": ["a", 7]}, "wrong type in features"),
     (("a.csv",), {"text": "a", "features": "b"}, "both text and features are named"),
+    (("a.csv",), {"text_pair": "a"}, "a second text without a first in text_pair: got a. Name the first with --text"),
+    (("digits",), {"text": "a", "text_pair": "b"}, "for tables only in digits: got --text, --text-pair"),
     (
         ("a.csv",),
         {"task": "ranking"},
@@ -168,9 +170,26 @@ def test_sst2(shared_data):
 
 
 @pytest.mark.shared_data
+def test_mrpc(shared_data):
+    data = load(shared_data / "mrpc.tsv.gz", text="sentence1", text_pair="sentence2", label="label", limit=50)
+    assert len(data.inputs.texts) == len(data.inputs.pairs) == 150
+    assert data.texts[0] == f"{data.inputs.texts[0]} ‖ {data.inputs.pairs[0]}"
+
+
+@pytest.mark.shared_data
 def test_fashion_mnist(shared_data):
     data = load(shared_data / "fashion_mnist.npz", limit=50)
     assert data.images.shape == (150, 28, 28)
     assert [int((data.splits == name).sum()) for name in ("train", "dev", "test")] == [50, 50, 50]
     assert data.task.classes == tuple("0123456789")
     assert (data.ids[data.splits == "test"] >= 60_000).all()
+
+
+def test_rows_without_a_second_text_can_be_left_out(write):
+    path = write(
+        "a.tsv", "first\tsecond\ty\n" + "".join(f"a{row}\t{'' if row == 3 else 'b'}\t{row % 2}\n" for row in range(40))
+    )
+    data = load(path, text="first", text_pair="second", label="y", drop_missing=True)
+    assert len(data) == 39 and "a3 ‖ " not in data.texts
+    one, two = data.select(np.array([0])), data.select(np.array([1]))
+    assert one.inputs.pairs.tolist() == ["b"] and one.fingerprint() != two.fingerprint()

@@ -75,6 +75,8 @@ BAD = [
     ({"label": "label", "features": [","]}, "no features are named"),
     ({"label": "label", "features": ["label"]}, "the label is among the features in a.csv.*fed its answer"),
     ({"label": "text", "text": "text"}, "one column is both text and label"),
+    ({"label": "age", "text": "text", "text_pair": "age"}, "one column is both text and label in a.csv: got 'age'"),
+    ({"label": "label", "text": "text", "text_pair": "zzz"}, "no such column in a.csv, --text-pair: got 'zzz'"),
     ({"label": "label", "group": "none"}, "no such column in a.csv, --group: got 'none'"),
 ]
 
@@ -83,6 +85,13 @@ BAD = [
 def test_bad_roles(given, message):
     with pytest.raises(WhenceError, match=message):
         assign(NAMES, **{"label": None, **given}, where="a.csv")
+
+
+def test_a_pair_of_texts():
+    names = ("id", "label", "first", "second")
+    roles = assign(names, label="label", text="first", text_pair="second", where="a.csv")
+    assert roles.inputs == ("first", "second") and roles.used == ("label", "id", "first", "second")
+    assert assign(names, label="label", text="first", text_pair="id", where="a.csv").id is None
 
 
 def test_no_column_is_left():

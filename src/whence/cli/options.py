@@ -20,6 +20,7 @@ run_argument = click.argument("run", metavar="RUN")
 _DATA_OPTIONS = [
     click.option("--label", help="Column to predict (not needed for npz and built-in sets)."),
     click.option("--text", help="Column of text."),
+    click.option("--text-pair", help="Column of a second text, for pairs of sentences."),
     click.option("--features", help="Columns of numbers, separated by commas, globs allowed."),
     click.option("--id", "id", help="Column of ids; by default a column named id, else row numbers."),
     click.option("--group", help="Column of sources; all members of a group share one mask."),
@@ -41,14 +42,17 @@ _MODEL_OPTIONS = [
         "--model",
         default="auto",
         show_default=True,
-        help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours) or auto.",
+        help="mlp:512,512, conv:16,32,256, ngrams:256 (widths are yours), for texts the folder or hub name of a transformer "
+        "encoder, or auto.",
     ),
     click.option(
         "--masked",
-        default="last",
+        default="auto",
         show_default=True,
-        help="Hidden layers with turn-over dropout: last, all, or a glob of module names.",
+        help="Hidden layers with turn-over dropout: last, all, or a glob of module names; of an encoder lora, adapter, frozen, "
+        "head or dropouts.",
     ),
+    click.option("--max-length", default=256, show_default=True, help="Tokens of a text that an encoder reads."),
     click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps."),
     click.option(
         "--scheme",
@@ -77,7 +81,7 @@ def _with(options: list[Any], command: Any) -> Any:
 
 
 def training_options(command: Any) -> Any:
-    """The fields of ``TrainingOptions`` as options, except the seed, which has further uses."""
+    """The fields of ``TrainingOptions`` as options, None where not given, except the seed, which has further uses."""
     for option in reversed(fields(TrainingOptions)):
         if option.name not in ("seed", "exposure_limit"):
             kind: Any = int if option.default is None else type(option.default)
@@ -86,8 +90,8 @@ def training_options(command: Any) -> Any:
                 f"--{option.name.replace('_', '-')}",
                 option.name,
                 type=kind,
-                default=option.default,
-                show_default=option.default is not None,
+                default=None,
+                show_default=False if option.default is None else str(option.default),
                 help=help[0].upper() + help[1:] + ".",
             )(command)
     return command

@@ -20,8 +20,8 @@ __all__ = ["demo", "fit", "plan"]
 @model_options
 @click.option("--runs", default=1, show_default=True, help="Runs of other seeds whose scores will be averaged.")
 @as_json
-def plan(data: str, model: str, masked: str, keep: float, scheme: Any, seed: int, split_seed: int, runs: int,
-         as_json: bool, **given: Any) -> None:  # fmt: skip
+def plan(data: str, model: str, masked: str, max_length: int, keep: float, scheme: Any, seed: int, split_seed: int,
+         runs: int, as_json: bool, **given: Any) -> None:  # fmt: skip
     """Say, before training, what published scores of these data and this model can tell apart."""
     from whence.data.loading import Source
     from whence.models import prepare
@@ -30,7 +30,8 @@ def plan(data: str, model: str, masked: str, keep: float, scheme: Any, seed: int
 
     with typed(seed="--split-seed"):
         source = Source(data, seed=split_seed, **given)
-    module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)
+    shape = {"masked": masked, "keep": keep, "seed": seed, "scheme": scheme, "max_length": max_length}
+    module, dataset = prepare(source.load(), model, **shape)
     found = foresee(Run(module, dataset), runs)
     lines = [found.lines()[0], *(f"note: {note}" for note in dataset.notes), *found.lines()[1:]]
     answer(as_json, {**found.to_json(), "notes": list(dataset.notes)}, lines)
@@ -48,6 +49,7 @@ def fit(
     out: str,
     model: str,
     masked: str,
+    max_length: int,
     keep: float,
     scheme: Any,
     seed: int,
@@ -61,14 +63,15 @@ def fit(
     from whence.models import prepare
     from whence.training import fit as train
 
-    options = TrainingOptions(
-        seed=seed, **{name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
-    )
+    options = {name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
+    options = {"seed": seed, **{name: value for name, value in options.items() if value is not None}}
+    TrainingOptions(**options)  # refused before anything is read
     with typed(seed="--split-seed"):
         source = Source(data, seed=split_seed, **given)
-    module, dataset = prepare(source.load(), model, masked=masked, keep=keep, seed=seed, scheme=scheme)
+    shape = {"masked": masked, "keep": keep, "seed": seed, "scheme": scheme, "max_length": max_length}
+    module, dataset = prepare(source.load(), model, **shape)
     with interruptible(lambda: kept(out)):
-        run = train(module, dataset, out=out, progress=on_terminal(), source=source, **options.to_json())
+        run = train(module, dataset, out=out, progress=on_terminal(), source=source, **options)
     last = run.config.get("results") or {}
     sizes = {name: len(part) for name, part in run.splits.items()}
     record = {"run": full_path(out), "splits": sizes, "task": run.task.kind, "results": last,

@@ -62,7 +62,7 @@ def lacking(table: pa.Table, roles: Roles) -> np.ndarray:
     for name in dict.fromkeys((roles.label, *roles.inputs)):
         column = table.column(name)
         # A column of words may hold "none" or "NA" as words; among numbers they stand for nothing.
-        numbers = None if name == roles.text else numbers_of(column)
+        numbers = None if roles.text is not None and name in roles.inputs else numbers_of(column)
         found |= missing(column) if numbers is None else np.isnan(numbers)
     return found
 

@@ -124,10 +124,16 @@ class Dataset:
             rows, torch.from_numpy(self.mask_ids[rows]), self.inputs.gather(rows), torch.from_numpy(self.targets[rows])
         )
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """All instances in order, ``size`` at a time."""
+    def batches(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        """All instances, ``size`` at a time, or fewer where inputs say that more would not fit memory.
+
+        Args:
+            order: int64 [N], all rows in another order than that of the data.
+        """
+        size = min(size, getattr(self.inputs, "most", size))
+        order = np.arange(len(self)) if order is None else order
         for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))))
+            yield self.batch(order[start : start + size])
 
     def fingerprint(self) -> str:
         """A hash of ids, groups, splits, inputs and targets: 32 hexadecimal digits."""

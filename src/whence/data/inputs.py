@@ -130,10 +130,15 @@ class NgramInputs:
 
 
 class TextInputs:
-    """Raw texts, str [N]: what a loader gives before the model's encoder has turned them into tensors."""
+    """Raw texts: what a loader gives before the model's encoder has turned them into tensors.
 
-    def __init__(self, texts: np.ndarray) -> None:
-        self.texts = texts
+    Args:
+        texts: str [N].
+        pairs: str [N], a second text of each instance, for tasks on pairs of sentences; None without.
+    """
+
+    def __init__(self, texts: np.ndarray, pairs: np.ndarray | None = None) -> None:
+        self.texts, self.pairs = texts, pairs
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -143,11 +148,12 @@ class TextInputs:
                           mend="Build the model with whence.models.prepare, or give the dataset encoded inputs.")  # fmt: skip
 
     def select(self, rows: np.ndarray) -> TextInputs:
-        return TextInputs(self.texts[rows])
+        return TextInputs(self.texts[rows], None if self.pairs is None else self.pairs[rows])
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        for text in self.texts:
-            yield str(text).encode("utf-8", "surrogatepass") + b"\0"
+        for column in (self.texts, self.pairs):
+            for text in () if column is None else column:
+                yield str(text).encode("utf-8", "surrogatepass") + b"\0"
 
 
 class ItemInputs:

@@ -21,7 +21,7 @@ __all__ = ["Source", "load"]
 
 SplitBy: TypeAlias = Literal["auto", "instance", "group"]
 _SPLIT_BY: tuple[SplitBy, ...] = ("auto", "instance", "group")
-_COLUMNS = ("label", "text", "features", "id", "group", "split")
+_COLUMNS = ("label", "text", "text_pair", "features", "id", "group", "split")
 _SIMILAR = 0.8  # of names: less is no slip of the finger
 
 
@@ -42,6 +42,7 @@ class Source:
     path: str
     label: str | None = None
     text: str | None = None
+    text_pair: str | None = None
     features: tuple[str, ...] | None = None
     id: str | None = None
     group: str | None = None
@@ -69,7 +70,7 @@ class Source:
         ):
             raise WhenceError("an option of the wrong type", where="features", got=repr(features),
                               expected="names of columns")  # fmt: skip
-        for name in ("label", "text", "id", "group", "split"):
+        for name in ("label", "text", "text_pair", "id", "group", "split"):
             if not isinstance(options[name], str | None):
                 raise WhenceError("an option of the wrong type", where=name, got=repr(options[name]),
                                   expected="the name of a column")  # fmt: skip
@@ -87,7 +88,10 @@ class Source:
         if self.text is not None and self.features is not None:
             raise WhenceError("both text and features are named", where=self.path, expected="one of them",
                               mend="Leave out --text or --features.")  # fmt: skip
-        named = [f"--{name}" for name in _COLUMNS if options[name] is not None]
+        if self.text_pair is not None and self.text is None:
+            raise WhenceError("a second text without a first", where="text_pair", got=self.text_pair,
+                              mend="Name the first with --text.")  # fmt: skip
+        named = [f"--{name.replace('_', '-')}" for name in _COLUMNS if options[name] is not None]
         named += ["--drop-missing"] if self.drop_missing else []
         if named and not self.is_table:
             raise WhenceError("an option for tables only", where=self.path, got=", ".join(named),
@@ -164,6 +168,7 @@ def load(
     *,
     label: str | None = None,
     text: str | None = None,
+    text_pair: str | None = None,
     features: str | list[str] | tuple[str, ...] | None = None,
     id: str | None = None,
     group: str | None = None,
@@ -182,6 +187,7 @@ def load(
             or images and labels, which is divided into splits); or built in, "digits" or "diabetes".
         label: the column to predict; tables need it.
         text: the column of text that the model reads.
+        text_pair: the column of a second text, for tasks on pairs of sentences.
         features: columns of numbers that the model reads: a list, or names separated by commas. Globs such as
             "pixel*" leave out columns that have another role. Without text and features: all other columns,
             if they are numbers (without the index columns that pandas writes).
@@ -218,7 +224,7 @@ def load(
     >>> load("digits", limit=100).images.shape
     (300, 8, 8)
     """
-    given: Any = (source, label, text, features, id, group, split, task, limit, seed, split_by, drop_missing)
+    given: Any = (source, label, text, text_pair, features, id, group, split, task, limit, seed, split_by, drop_missing)
     return Source(*given).load()
 
 

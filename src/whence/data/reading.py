@@ -53,7 +53,12 @@ def read_more(source: Source, like: Dataset) -> Dataset:
         WhenceError: as ``whence.data.load``; a label that ``like`` does not have.
     """
     reader: Reader = open_table(Path(source.path))
-    needed = [("label", source.label), ("text", source.text), ("id", None if source.id == "none" else source.id)]
+    needed = [
+        ("label", source.label),
+        ("text", source.text),
+        ("text", source.text_pair),
+        ("id", None if source.id == "none" else source.id),
+    ]
     needed += [("feature", name) for name in (like.feature_names or ())]
     for what, name in needed:
         if name is not None and name not in reader.names:
@@ -71,18 +76,19 @@ def read_more(source: Source, like: Dataset) -> Dataset:
 
 
 def _more(source: Source, reader: Reader, like: Dataset) -> Dataset:
-    roles = assign(reader.names, label=source.label, text=source.text, features=like.feature_names, id=source.id,
-                   split="none", where=reader.path)  # fmt: skip
+    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, features=like.feature_names,
+                   id=source.id, split="none", where=reader.path)  # fmt: skip
     table = read_columns(reader, roles.used, [name for name in (roles.id,) if name is not None])
     table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
     ids, names = numbers, _written(numbers)
     if roles.id is not None:
         ids, names = ids_of(table.column(roles.id), place_in(reader, roles.id))
         refuse_repeated(ids, names, place_in(reader, roles.id))
-    texts = None
-    if roles.text is not None:
-        texts = texts_of(table.column(roles.text), place_in(reader, roles.text)).to_numpy()
-    inputs: Inputs = ArrayInputs(features_of(table, roles, reader)) if texts is None else TextInputs(texts)
+    texts: np.ndarray | None = None
+    if roles.text is None:
+        inputs: Inputs = ArrayInputs(features_of(table, roles, reader))
+    else:
+        texts, inputs = _texts(table, roles, reader, np.arange(table.num_rows))
     targets = targets_like(labels_of(table.column(roles.label), place_in(reader, roles.label)), like.task)
     return Dataset(ids, inputs, targets, like.task, names=names, texts=texts, feature_names=like.feature_names,
                    notes=notes)  # fmt: skip
@@ -90,8 +96,8 @@ def _more(source: Source, reader: Reader, like: Dataset) -> Dataset:
 
 def _of_table(source: Source) -> Dataset:
     reader: Reader = open_table(Path(source.path))
-    roles = assign(reader.names, label=source.label, text=source.text, features=source.features, id=source.id,
-                   group=source.group, split=source.split, where=reader.path)  # fmt: skip
+    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, features=source.features,
+                   id=source.id, group=source.group, split=source.split, where=reader.path)  # fmt: skip
     exact = [name for name in (roles.id, roles.group) if name is not None]
     table = read_columns(reader, roles.used, exact)
     table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
@@ -113,15 +119,24 @@ def _of_table(source: Source) -> Dataset:
         features = features_of(table, roles, reader)
         inputs: Inputs = ArrayInputs(features if source.limit is None else features[rows])
     else:
-        # Only the texts that are kept become Python strings.
-        texts = read(roles.text, texts_of).take(pa.array(rows)).to_numpy()
-        inputs = TextInputs(texts)
+        texts, inputs = _texts(table, roles, reader, rows)
     return _assembled(
         source, division, labels, ids=ids[rows], names=names[rows], inputs=inputs,
         groups=None if groups is None else groups[rows],
         group_names=None if group_names is None else group_names[rows],
         texts=texts, feature_names=roles.inputs if texts is None else None, notes=(*notes, *division.notes),
     )  # fmt: skip
+
+
+def _texts(table: pa.Table, roles: Roles, reader: Reader, rows: np.ndarray) -> tuple[np.ndarray, TextInputs]:
+    """What a person reads for some rows, str [n], a pair as one text, and the same texts as inputs."""
+    columns = [texts_of(table.column(name), place_in(reader, name)) for name in roles.inputs]
+    # Only the texts that are kept become Python strings.
+    first, *second = (column.take(pa.array(rows)).to_numpy() for column in columns)
+    if not second:
+        return first, TextInputs(first)
+    shown = np.array([f"{one} ‖ {other}" for one, other in zip(first, second[0], strict=True)], dtype=object)
+    return shown, TextInputs(first, second[0])
 
 
 def _of_rows(source: Source, x: np.ndarray, y: np.ndarray, splits: np.ndarray | None, place: Place,

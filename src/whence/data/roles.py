@@ -19,7 +19,10 @@ _PANDAS_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns in use. ``features`` None and ``text`` None: all ``others``, if they are numbers."""
+    """The columns in use; ``text_pair`` is that of a second text.
+
+    ``features`` None and ``text`` None: all ``others``, if they are numbers.
+    """
 
     label: str
     text: str | None
@@ -28,12 +31,13 @@ class Roles:
     group: str | None
     split: str | None
     others: tuple[str, ...] = ()
+    text_pair: str | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns the model is fed."""
         if self.text is not None:
-            return (self.text,)
+            return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
         return self.others if self.features is None else self.features
 
     @property
@@ -48,6 +52,7 @@ def assign(
     *,
     label: str | None,
     text: str | None = None,
+    text_pair: str | None = None,
     features: Sequence[str] | None = None,
     id: str | None = None,
     group: str | None = None,
@@ -58,7 +63,7 @@ def assign(
 
     Args:
         names: of all columns.
-        label, text, id, group, split: as for ``whence.data.load``. Columns named "id" and "split" are taken
+        label, text, text_pair, id, group, split: as for ``whence.data.load``. Columns named "id" and "split" are taken
             for what they say, unless they were given another role, or id or split is "none".
         features: names, globs or lists of them with commas; globs leave out columns that have another role.
         where: the file.
@@ -72,24 +77,27 @@ def assign(
         mend = "Name it with --label." + (f" Did you mean --label {guesses[0]}?" if guesses else "")
         raise WhenceError("which column is the label is not said", where=where,
                           got=f"columns {listed(names)}", mend=mend)  # fmt: skip
-    for option, name in (("label", label), ("text", text), ("id", id), ("group", group), ("split", split)):
+    for option, name in (("label", label), ("text", text), ("text-pair", text_pair), ("id", id), ("group", group),
+                         ("split", split)):  # fmt: skip
         if name is not None and name not in names and not (name == "none" and option in ("id", "split")):
             raise _no_column(name, names, option, where)
-    given = {label, text, group}.union(*((item, *map(str.strip, item.split(","))) for item in features or ()))
+    given = {label, text, text_pair, group}.union(
+        *((item, *map(str.strip, item.split(","))) for item in features or ())
+    )
     id, split = (
         None if chosen == "none" and "none" not in names
         else option if chosen is None and option in names and option not in given | {id, split}
         else chosen
         for option, chosen in (("id", id), ("split", split))
     )  # fmt: skip
-    if text == label:
+    if label in (text, text_pair):
         raise WhenceError("one column is both text and label", where=where, got=repr(label),
                           mend="The model would be fed its answer: name another column.")  # fmt: skip
     taken = {label, id, group, split}
     if features is not None:
         return Roles(label, None, _expanded(features, names, taken, label, where), id, group, split)
     if text is not None:
-        return Roles(label, text, None, id, group, split)
+        return Roles(label, text, None, id, group, split, text_pair=text_pair)
     others = tuple(name for name in names if name not in taken and not _PANDAS_INDEX.fullmatch(name))
     if not others:
         raise WhenceError("no column is left for the inputs", where=where, got=f"columns {listed(names)}",

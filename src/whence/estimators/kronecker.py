@@ -124,7 +124,9 @@ class Kronecker:
     def _parts(self) -> list[Part]:
         """One part per layer, its principal components taken from a sample of training instances."""
         train = self.run.train
-        _, first = self.views(train.batch(np.arange(1)), self.probes)
+        lengths = getattr(train.inputs, "lengths", None)
+        longest = 0 if lengths is None else int(np.argmax(lengths))  # of texts, which differ
+        _, first = self.views(train.batch(np.array([longest])), self.probes)
         reads, moves = sum(view.reads.numel() for view in first), sum(view.moves.numel() for view in first)
         self.batch = max(1, min(1024, _BATCH_NUMBERS // (reads + moves)))
         read = self._sample(_SAMPLE, reads, None)
@@ -175,7 +177,8 @@ class Kronecker:
             yield from zip(rows, self._cache, strict=True)
             return
         kept: list[list[torch.Tensor]] = []
-        for chosen, (_, views) in zip(rows, self.views.all(self.run.train, None, self.batch), strict=True):
+        for chosen in rows:
+            _, views = self.views(self.run.train.batch(chosen), None)
             reads = self._kept(views)
             size += sum(read.numel() * 4 for read in reads)
             if size <= _CACHED_BYTES:

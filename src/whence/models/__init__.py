@@ -1,8 +1,9 @@
-"""Ready-made models: a name such as ``mlp:512,512`` and a dataset give a module with its masks in place."""
+"""Ready-made models: a name such as ``mlp:512,512`` or an encoder's folder, and a dataset, give a module with masks in place."""
 
-from whence.models.building import ModelSpec, build, encode_more, prepare
+from whence.models.building import build, encode_more, prepare
 from whence.models.conv import ConvNet
 from whence.models.mlp import MLP
 from whence.models.ngrams import NgramClassifier
+from whence.models.spec import ModelSpec
 
 __all__ = ["MLP", "ConvNet", "ModelSpec", "NgramClassifier", "build", "encode_more", "prepare"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,110 +10,57 @@ from torch import nn
 
 from whence.attachment import attach
 from whence.data import Dataset
-from whence.data.inputs import ArrayInputs, TextInputs
-from whence.errors import WhenceError
+from whence.data.inputs import TextInputs
 from whence.masks import Scheme
+from whence.models import encoders
 from whence.models.conv import ConvNet
 from whence.models.mlp import MLP, Standardize
 from whence.models.ngrams import NgramClassifier, NgramEncoder
+from whence.models.spec import ModelSpec
 
-__all__ = ["ModelSpec", "build", "encode_more", "prepare"]
-
-_DEFAULT_WIDTHS = {"mlp": (512, 512), "conv": (16, 32, 256), "ngrams": (256,)}
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A ready-made model: what run.json holds of it.
-
-    Attributes:
-        name: "mlp", "conv" or "ngrams", with widths after a colon: ``mlp:512,512``. "auto": an MLP for features and
-            pictures, n-grams for texts. For texts, "mlp" means n-grams.
-        masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names.
-        keep, seed, scheme: of the masks.
-    """
-
-    name: str = "auto"
-    masked: str = "last"
-    keep: float = 0.5
-    seed: int = 0
-    scheme: Scheme = "independent"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Any) -> ModelSpec:
-        """The spec that ``to_json`` wrote."""
-        known = cls().to_json()
-        if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != {
-            n: type(v) for n, v in known.items()
-        }:
-            raise WhenceError(
-                "a damaged description of a model", where="the run", got=repr(record)[:60], expected=", ".join(known)
-            )
-        return cls(**record)
-
-    def parse(self, data: Dataset) -> tuple[str, tuple[int, ...]]:
-        """The kind and its widths for a dataset.
-
-        Raises:
-            WhenceError: an unknown kind, widths that are not positive integers, or a kind that does not fit the data.
-        """
-        kind, _, listed = self.name.partition(":")
-        is_text = data.texts is not None
-        if kind in ("auto", "mlp"):
-            kind = "ngrams" if is_text else "mlp"
-        if kind not in _DEFAULT_WIDTHS:
-            raise WhenceError("unknown model", where="--model", got=repr(self.name),
-                              expected="mlp:512,512, conv:16,32,256 or ngrams:256 (widths are yours)")  # fmt: skip
-        fits = {
-            "ngrams": is_text,
-            "mlp": not is_text,
-            "conv": isinstance(data.inputs, ArrayInputs) and data.inputs.is_image,
-        }
-        if not fits[kind]:
-            raise WhenceError("a model that does not fit the data", where="--model", got=repr(self.name),
-                              expected="ngrams for texts, mlp for features, mlp or conv for pictures")  # fmt: skip
-        try:
-            widths = tuple(int(width) for width in listed.split(",")) if listed else _DEFAULT_WIDTHS[kind]
-        except ValueError:
-            widths = (0,)
-        if min(widths) < 1 or (kind == "conv" and len(widths) < 2):
-            raise WhenceError("widths that make no model", where="--model", got=repr(self.name),
-                              expected="positive integers, such as mlp:512,512 (conv takes at least two)")  # fmt: skip
-        return kind, widths
+__all__ = ["build", "encode_more", "prepare"]
 
 
 def prepare(
     data: Dataset,
     name: str = "auto",
     *,
-    masked: str = "last",
+    masked: str = "auto",
     keep: float = 0.5,
     seed: int = 0,
     scheme: Scheme = "independent",
+    max_length: int = 256,
 ) -> tuple[nn.Module, Dataset]:
     """A ready-made model with turn-over dropout in place, and the dataset encoded for it.
 
     Args:
         data: with a "train" split, from which scaling and n-grams are taken.
-        name: such as "mlp:512,512"; see ``ModelSpec``.
-        masked: "last", "all", or a glob over module names.
+        name: such as "mlp:512,512", or the folder of a transformer encoder; see ``ModelSpec``.
+        masked: "last", "all", or a glob over module names; of an encoder "lora", "adapter", "frozen", "head" or "dropouts".
         keep, seed, scheme: of the masks; the seed also initializes the weights.
+        max_length: tokens of a text that an encoder reads; longer texts are cut.
+
+    Returns:
+        The model, which carries how it is best trained where that differs from the defaults of ``fit``, and the data.
+
+    Raises:
+        WhenceError: the model does not fit the data, or cannot be loaded.
     """
-    return build(ModelSpec(name, masked, keep, seed, scheme), data, seed=seed)
+    return build(ModelSpec(name, masked, keep, seed, scheme, max_length), data, seed=seed)
 
 
 def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Dataset]:
     """As ``prepare``, from a ``ModelSpec``. The weights are drawn from ``seed``; torch's global generator is left alone."""
     kind, widths = spec.parse(data)
+    if kind == "encoder":
+        return encoders.build(spec, data, seed=seed)
     if kind == "ngrams" and isinstance(data.inputs, TextInputs):
         data = NgramEncoder(data).encode(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[kind](data, widths)
-    where = {"last": [f"body.{_last_activation(model)}"], "all": ["*relu*"]}.get(spec.masked, [spec.masked])
+    last = [f"body.{_last_activation(model)}"]
+    where = {"auto": last, "last": last, "all": ["*relu*"]}.get(spec.masked, [spec.masked])
     attach(model, where, keep=spec.keep, seed=spec.seed, scheme=spec.scheme)
     model.whence_spec = spec  # type: ignore[assignment]  # so that fit can write down how to build it again
     return model, data
@@ -123,7 +68,10 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
 
 def encode_more(spec: ModelSpec, data: Dataset, more: Dataset) -> Dataset:
     """Further instances encoded as ``build`` encoded ``data``, which is not encoded yet."""
-    return NgramEncoder(data).encode(more) if spec.parse(data)[0] == "ngrams" else more
+    kind, _ = spec.parse(data)
+    if kind == "encoder":
+        return encoders.encode(spec, more)
+    return NgramEncoder(data).encode(more) if kind == "ngrams" else more
 
 
 def _last_activation(model: nn.Module) -> str:

@@ -1,0 +1,109 @@
+"""A transformer encoder with a head: what is trained, and where masks can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from whence.errors import WhenceError
+from whence.models.mlp import hidden_layers, initialize
+
+__all__ = ["Adapter", "EncoderClassifier", "layers_of", "pooled"]
+
+
+def pooled(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The mean of hidden states [B, L, H] over a text's tokens, padding left out: [B, H]."""
+    weights = attention_mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+
+class Adapter(nn.Module):
+    """h + U·relu(D·h): a bottleneck added to hidden states, zero before training (Houlsby et al. 2019, arXiv 1902.00751).
+
+    U has no bias, so that with masks after the ReLU every trained number belongs to a masked unit.
+
+    Args:
+        width: H, of hidden states.
+        units: of the bottleneck.
+    """
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, units)
+        self.relu = nn.ReLU()
+        self.up = nn.Linear(units, width, bias=False)
+        initialize(self)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[B, L, H] → [B, L, H]."""
+        moved: torch.Tensor = states + self.up(self.relu(self.down(states)))
+        return moved
+
+    def after(self, layer: nn.Module, given: Any, output: Any) -> Any:
+        """A forward hook of a transformer layer, which gives hidden states or a tuple that begins with them."""
+        return (self(output[0]), *output[1:]) if isinstance(output, tuple) else self(output)
+
+
+class EncoderClassifier(nn.Module):
+    """The mean of an encoder's last hidden states, then a head.
+
+    Args:
+        base: of transformers' ``AutoModel``.
+        width: H, of its hidden states.
+        outputs: C.
+        hidden: units of the head's hidden layer; 0 for dropout and a linear head, as transformers' own classifiers have.
+        frozen: the base is not trained; it then stays in evaluation mode, without its own dropout, and outputs have no bias,
+            which would learn every instance.
+        bottleneck: units of an adapter after each of the base's layers; 0 for none.
+    """
+
+    def __init__(
+        self, base: nn.Module, width: int, outputs: int, *, hidden: int, frozen: bool = False, bottleneck: int = 0
+    ) -> None:
+        super().__init__()
+        self.base, self.frozen = base, frozen
+        if frozen:
+            base.requires_grad_(False)
+        self.adapters = nn.ModuleList()
+        for layer in layers_of(base) if bottleneck else []:
+            adapter = Adapter(width, bottleneck)
+            layer.register_forward_hook(adapter.after)
+            self.adapters.append(adapter)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False) if hidden else nn.Identity()
+        self.body = hidden_layers([width, hidden]) if hidden else nn.Sequential()
+        if not hidden:
+            self.body.add_module("dropout", nn.Dropout(0.1))
+        self.head = nn.Linear(hidden or width, outputs, bias=not frozen)
+        initialize(self.body)
+        nn.init.normal_(self.head.weight, std=0.02)
+        if self.head.bias is not None:
+            nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> EncoderClassifier:
+        super().train(mode)
+        if self.frozen:
+            self.base.eval()
+        return self
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+        """[B, L] each → [B, C]."""
+        states = self.base(input_ids=input_ids, attention_mask=attention_mask, **more).last_hidden_state  # (B, L, H)
+        logits: torch.Tensor = self.head(self.body(self.norm(pooled(states, attention_mask))))
+        return logits
+
+
+def layers_of(base: nn.Module) -> nn.ModuleList:
+    """The transformer layers of an encoder, first to last.
+
+    Raises:
+        WhenceError: they are not a list of as many modules as its configuration says.
+    """
+    count = getattr(getattr(base, "config", None), "num_hidden_layers", None)
+    for module in base.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise WhenceError("an encoder whose layers are not found", where=type(base).__name__, expected=f"a list of {count} modules",
+                      mend="Choose --masked lora, frozen or head.")  # fmt: skip

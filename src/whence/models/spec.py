@@ -1,0 +1,91 @@
+"""The description of a ready-made model: what run.json holds of it, and what it means for a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from whence.data import Dataset
+from whence.data.inputs import ArrayInputs
+from whence.errors import WhenceError
+from whence.masks import Scheme
+from whence.models.encoders.folder import is_encoder_name
+
+__all__ = ["ModelSpec"]
+
+_DEFAULT_WIDTHS = {"mlp": (512, 512), "conv": (16, 32, 256), "ngrams": (256,)}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A ready-made model: what run.json holds of it.
+
+    Attributes:
+        name: "mlp", "conv" or "ngrams", with widths after a colon: ``mlp:512,512``; or, for texts, an encoder of Hugging Face
+            transformers: a folder, or a name on the hub. "auto": an MLP for features and pictures, n-grams for texts. For
+            texts, "mlp" means n-grams.
+        masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "lora",
+            "adapter", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or "lora".
+        keep, seed, scheme: of the masks.
+        max_length: tokens of a text that an encoder reads.
+        encoder: the fingerprint of an encoder's files, once it was found.
+    """
+
+    name: str = "auto"
+    masked: str = "auto"
+    keep: float = 0.5
+    seed: int = 0
+    scheme: Scheme = "independent"
+    max_length: int = 256
+    encoder: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any) -> ModelSpec:
+        """The spec that ``to_json`` wrote."""
+        known = cls().to_json()
+        if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != {
+            n: type(v) for n, v in known.items()
+        }:
+            raise WhenceError(
+                "a damaged description of a model", where="the run", got=repr(record)[:60], expected=", ".join(known)
+            )
+        return cls(**record)
+
+    def parse(self, data: Dataset) -> tuple[str, tuple[int, ...]]:
+        """The kind ("mlp", "conv", "ngrams" or "encoder") and its widths for a dataset.
+
+        Raises:
+            WhenceError: an unknown kind, widths that are not positive integers, or a kind that does not fit the data.
+        """
+        kind, _, listed = self.name.partition(":")
+        is_text = data.texts is not None
+        if kind in ("auto", "mlp"):
+            kind = "ngrams" if is_text else "mlp"
+        if kind not in _DEFAULT_WIDTHS and is_encoder_name(self.name):
+            if not is_text:
+                raise WhenceError("a model that does not fit the data", where="--model", got=repr(self.name),
+                                  expected="texts for an encoder", mend="Name the column of texts with --text.")  # fmt: skip
+            return "encoder", ()
+        if kind not in _DEFAULT_WIDTHS:
+            raise WhenceError("unknown model", where="--model", got=repr(self.name),
+                              expected="mlp:512,512, conv:16,32,256 or ngrams:256 (widths are yours), or for texts the folder of "
+                              "an encoder or its name on the Hugging Face hub")  # fmt: skip
+        fits = {
+            "ngrams": is_text,
+            "mlp": not is_text,
+            "conv": isinstance(data.inputs, ArrayInputs) and data.inputs.is_image,
+        }
+        if not fits[kind]:
+            raise WhenceError("a model that does not fit the data", where="--model", got=repr(self.name),
+                              expected="ngrams for texts, mlp for features, mlp or conv for pictures")  # fmt: skip
+        try:
+            widths = tuple(int(width) for width in listed.split(",")) if listed else _DEFAULT_WIDTHS[kind]
+        except ValueError:
+            widths = (0,)
+        if min(widths) < 1 or (kind == "conv" and len(widths) < 2):
+            raise WhenceError("widths that make no model", where="--model", got=repr(self.name),
+                              expected="positive integers, such as mlp:512,512 (conv takes at least two)")  # fmt: skip
+        return kind, widths
