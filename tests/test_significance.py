@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control, kstest
 
 import whence
 from tests.test_scores import scores_of
-from tests.toys import trained
+from tests.toys import network, trained
 from whence import WhenceError
 from whence.score_store import compute
 from whence.scores import Labels
@@ -44,6 +44,26 @@ def test_masks_never_trained_on_are_called_as_often_as_chance_says(untrained):
     assert np.std(rows.z) == pytest.approx(1, abs=0.05)
     assert len(rows.called()) <= 1 and len(groups.called()) <= 1
     assert pairs.discoveries().sum() <= 12  # of 120,000: losses have tails somewhat heavier than the exponential one
+
+
+@pytest.mark.shared_data
+def test_published_scores_of_single_instances_are_said_to_be_noise(shared_data):
+    """5,000 instances on 512 units, under the ids that were trained on and under ids dealt anew after training."""
+    with np.load(shared_data / "fashion_mnist.npz") as file:
+        x, y = (
+            file["x_train"][:5000].reshape(5000, -1).astype(np.float32) / 255,
+            file["y_train"][:5000].astype(np.int64),
+        )
+        test = (np.arange(60) + 10**6, file["x_test"][:60].reshape(60, -1).astype(np.float32) / 255,
+                file["y_test"][:60].astype(np.int64))  # fmt: skip
+    run = whence.fit(network(784, 128, 512, 10, where=["3"]), (np.arange(5000), x, y), test=test, epochs=4, batch_size=50,
+                     learning_rate=1e-3, device="cpu")  # fmt: skip
+    for ids in (np.arange(5000), SEED(0).permutation(5000)):
+        scores = whence.influence(whence.Run(run.model, (ids, x, y), test=test), "test", method="turnover")
+        assert scores.noise_floor().is_noise
+        assert scores.noise_floor().verdict().startswith("Not distinguishable from chance")
+        assert (scores.significance().p < 0.05).mean() <= 0.06
+        assert scores.significance("pairs").counts(0.05).mean() / 5000 <= 0.06
 
 
 def test_single_pairs_are_uniform_under_the_null():
