@@ -25,7 +25,7 @@ class ModelSpec:
             transformers: a folder, or a name on the hub. "auto": an MLP for features and pictures, n-grams for texts. For
             texts, "mlp" means n-grams.
         masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "lora",
-            "adapter", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or "lora".
+            "adapter", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or "adapter".
         keep, seed, scheme: of the masks.
         max_length: tokens of a text that an encoder reads.
         encoder: the fingerprint of an encoder's files, once it was found.

@@ -348,4 +348,4 @@ def test_from_table_to_report_by_the_command_line(tmp_path, folder, monkeypatch,
     assert "90 training instances × 30 targets by kronecker" in call("influence", run, "--targets", "dev")
     call("report", run)
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "query.lora_A.default: 16 units" in page and "isolation" in page.lower()
+    assert "adapters.0.relu: 64 units" in page and "isolation" in page.lower()

@@ -28,7 +28,7 @@ from whence.models.encoders.network import EncoderClassifier
 
 __all__ = ["DEFAULT", "HIDDEN", "PLACEMENTS", "Placement"]
 
-DEFAULT = "lora"
+DEFAULT = "adapter"
 HIDDEN = 1024  # units of a head that is masked
 _BOTTLENECK = 64
 _RANK = 16
