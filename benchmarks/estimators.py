@@ -179,8 +179,25 @@ def truth(file: Path, arrays: Arrays, hidden: tuple[int, ...]) -> tuple[np.ndarr
 
 
 def retrain(arrays: Arrays, hidden: tuple[int, ...], members: torch.Tensor, generator: torch.Generator) -> np.ndarray:
-    """Losses [B, M] of B ordinary networks, each trained on its members, bool [B, N]; one batched product trains them all."""
+    """Losses [B, M] of B ordinary networks, each trained on its members, bool [B, N]."""
     inputs, labels, targets, target_labels = (torch.from_numpy(array) for array in arrays)
+    given = train_many(inputs, labels, hidden, members, generator)(targets)
+    loss = nn.functional.cross_entropy(given.flatten(0, 1), target_labels.repeat(len(members)), reduction="none")
+    return loss.view(len(members), -1).numpy()
+
+
+def train_many(
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    hidden: tuple[int, ...],
+    members: torch.Tensor,
+    generator: torch.Generator,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Train B ordinary networks, each on its members, bool [B, N]; one batched product trains them all.
+
+    Returns:
+        float32 [M, F] → what each network says of it, [B, M, C].
+    """
     many, half = len(members), int(members[0].sum())
     rows = torch.stack([row.nonzero()[:, 0] for row in members])
     widths = [inputs.shape[1], *hidden, int(labels.max()) + 1]
@@ -189,10 +206,10 @@ def retrain(arrays: Arrays, hidden: tuple[int, ...], members: torch.Tensor, gene
     biases = [torch.zeros(many, 1, b) for _, b in pairs]
     parameters = [tensor.requires_grad_() for tensor in (*weights, *biases)]
 
-    def forward(hidden_units: torch.Tensor) -> torch.Tensor:
+    def forward(units: torch.Tensor) -> torch.Tensor:
         for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            hidden_units = torch.baddbmm(bias, hidden_units if number == 0 else hidden_units.relu(), weight)
-        return hidden_units
+            units = torch.baddbmm(bias, units if number == 0 else units.relu(), weight)
+        return units
 
     optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS_OF_HALVES * -(-half // BATCH))
@@ -206,10 +223,12 @@ def retrain(arrays: Arrays, hidden: tuple[int, ...], members: torch.Tensor, gene
             loss.view(many, -1).mean(1).sum().backward()
             optimizer.step()
             schedule.step()
-    with torch.no_grad():
-        given = forward(targets.expand(many, -1, -1))
-        loss = nn.functional.cross_entropy(given.flatten(0, 1), target_labels.repeat(many), reduction="none")
-    return loss.view(many, -1).numpy()
+
+    def outputs(asked: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([forward(some.expand(many, -1, -1)) for some in asked.split(500)], dim=1)
+
+    return outputs
 
 
 def lds(scores: np.ndarray, members: np.ndarray, losses: np.ndarray) -> float:

@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 import whence
-from estimators import BATCH, DECAY, EPOCHS_OF_HALVES, MOMENTUM, RATE, Arrays, digits, fashion, mnist, text, trained
+from estimators import Arrays, digits, fashion, mnist, text, train_many, trained
 from peer_settings import setting, shared_data
 from whence.estimators.memorization import memories
 from whence.evaluation import memorization_agreement, retrain
@@ -159,34 +158,7 @@ def as_truth(members: np.ndarray, correct: np.ndarray) -> GroundTruth:
 def answers(arrays: Arrays, hidden: tuple[int, ...], members: torch.Tensor, generator: torch.Generator) -> np.ndarray:
     """Whether each of B networks, trained on its members, bool [B, N], gets each training instance right: bool [B, N]."""
     inputs, labels = torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
-    many, half = len(members), int(members[0].sum())
-    rows = torch.stack([row.nonzero()[:, 0] for row in members])
-    widths = [inputs.shape[1], *hidden, int(labels.max()) + 1]
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
-    weights = [torch.randn(many, a, b, generator=generator) * (2 / a) ** 0.5 for a, b in pairs]
-    biases = [torch.zeros(many, 1, b) for _, b in pairs]
-    parameters = [tensor.requires_grad_() for tensor in (*weights, *biases)]
-
-    def forward(units: torch.Tensor) -> torch.Tensor:
-        for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            units = torch.baddbmm(bias, units if number == 0 else units.relu(), weight)
-        return units
-
-    optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS_OF_HALVES * -(-half // BATCH))
-    for _ in range(EPOCHS_OF_HALVES):
-        order = torch.rand(many, half, generator=generator).argsort(1)
-        for start in range(0, half, BATCH):
-            batch = rows.gather(1, order[:, start : start + BATCH])
-            given = forward(inputs[batch])
-            loss = nn.functional.cross_entropy(given.flatten(0, 1), labels[batch].flatten(), reduction="none")
-            optimizer.zero_grad()
-            loss.view(many, -1).mean(1).sum().backward()
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        given = torch.cat([forward(some.expand(many, -1, -1)) for some in inputs.split(500)], dim=1)
-    return (given.argmax(2) == labels).numpy()
+    return (train_many(inputs, labels, hidden, members, generator)(inputs).argmax(2) == labels).numpy()
 
 
 if __name__ == "__main__":

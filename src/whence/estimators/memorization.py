@@ -146,7 +146,9 @@ class _Features:
         if not self.layers:
             return
         probes = probes_of(run.task.outputs)
-        _, first = self.views(self.train.batch(np.arange(1)), probes)
+        lengths = getattr(self.train.inputs, "lengths", None)
+        longest = 0 if lengths is None else int(np.argmax(lengths))  # of texts, which differ
+        _, first = self.views(self.train.batch(np.array([longest])), probes)
         each = sum(view.reads.numel() + view.moves.numel() for view in first)
         self.batch = max(1, min(1024, _BATCH_NUMBERS // each))
         count = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))

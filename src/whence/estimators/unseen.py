@@ -38,7 +38,7 @@ _SAMPLE = 2048  # instances that a temperature is taken from
 Features = Callable[[Dataset], Iterable[tuple[torch.Tensor, torch.Tensor]]]
 
 
-def as_unseen(run: Run, targets: Dataset, features: Features | None, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+def as_unseen(run: Run, targets: Dataset, features: Features, share: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs for training instances [N, C] and targets [M, C] as if none had been trained on.
 
     Args:
@@ -53,7 +53,7 @@ def as_unseen(run: Run, targets: Dataset, features: Features | None, share: floa
     if isinstance(run.task, Classification):
         temperature = matched_temperature(run, network[0])
         network = [logits / temperature for logits in network]
-    if share == 0 or features is None:
+    if share == 0:
         return network[0], network[1]
     wanted = torch.from_numpy(run.train.targets)
     wanted = one_hot(wanted, run.task.outputs).float() if run.task.kind == "classification" else wanted[:, None].float()
