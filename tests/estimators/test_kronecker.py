@@ -208,7 +208,7 @@ def test_neither_blocks_nor_order_nor_the_cache_change_scores(monkeypatch):
     np.testing.assert_array_equal(scores, np.asarray(whence.influence(run, method="kronecker", block_rows=len(scores))))
     in_blocks = np.asarray(whence.influence(run, method="kronecker", block_rows=17))
     np.testing.assert_allclose(in_blocks, scores, atol=1e-5 * np.abs(scores).max())
-    monkeypatch.setattr("whence.estimators.kronecker._CACHED_BYTES", 0)
+    monkeypatch.setattr("whence.estimators.reading._KEPT_BYTES", 0)
     np.testing.assert_allclose(
         np.asarray(whence.influence(run, method="kronecker")), scores, atol=1e-5 * np.abs(scores).max()
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import numpy as np
 import torch
 
 from whence.estimators.base import cholesky
 
-__all__ = ["Curvatures", "Demand", "matters"]
+__all__ = ["Classes", "Curvatures", "Demand", "by_classes", "matters"]
 
 _MOST_CURVATURES = 32  # classes with a curvature of their own; the others share one
 _MINOR = 0.1  # residuals below this share of the largest of the same instance are left out
+_FULL = 256  # instances that are worth a batch
 _HEAVY = 0.9  # share of a class's curvature that the instances which are summed make up
 
 
@@ -19,6 +19,49 @@ def matters(residuals: torch.Tensor) -> torch.Tensor:
     """Which residuals [B, C] are at least a tenth of the largest of the same instance: bool [B, C]."""
     size = residuals.abs()
     return size >= _MINOR * size.amax(1, keepdim=True).clamp_min(1e-30)
+
+
+class Classes:
+    """Which classes matter to each of some instances.
+
+    Args:
+        residuals: float32 [B, C].
+        per_class: whether each instance is seen under one probe for each of its classes, or all under the same ones.
+
+    Attributes:
+        slots: the classes of each, those with the largest residuals first: int64 [B, R], −1 where there are fewer.
+    """
+
+    def __init__(self, residuals: torch.Tensor, *, per_class: bool) -> None:
+        self.outputs, self.per_class = residuals.shape[1], per_class
+        has = matters(residuals)
+        most = int(has.sum(1).max())
+        order = residuals.abs().argsort(1, descending=True)[:, :most]
+        self.slots = torch.where(has.gather(1, order), order, -1)
+
+    def probes(self) -> torch.Tensor:
+        """Each instance's classes, one after another: float32 [R, B, C]."""
+        probes = torch.zeros(*self.slots.shape, self.outputs)
+        probes.scatter_(2, self.slots.clamp_min(0)[..., None], (self.slots >= 0).float()[..., None])
+        return probes.transpose(0, 1)
+
+    def of(self, c: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The instances to which class c matters, ascending, and under which probe each is seen for it: int64 [R] each."""
+        rows, slots = (self.slots == c).nonzero(as_tuple=True)
+        return rows, slots if self.per_class else torch.zeros_like(slots)
+
+
+def by_classes(residuals: torch.Tensor, batch: int) -> list[np.ndarray]:
+    """Rows of residuals [N, C] in batches, those with like numbers of classes that matter together, as each costs a probe."""
+    counts = matters(residuals).sum(1).numpy()
+    order = np.argsort(-counts, kind="stable")
+    ends, start = [], 0
+    for end in [*(np.flatnonzero(np.diff(counts[order])) + 1), len(order)]:
+        while end - start > batch:
+            ends.append(start := start + batch)
+        if end - start >= _FULL:
+            ends.append(start := end)
+    return [rows for rows in np.split(order, ends) if len(rows)]
 
 
 class Demand:
@@ -30,21 +73,16 @@ class Demand:
         most: classes with a curvature of their own, at least 1; fewer where memory is short.
 
     Attributes:
-        targets: M.
-        asking: for each class, which targets ask: int64 [M_c].
-        amounts: for each class, their residual over the class's mean curvature: float32 [M_c].
+        amounts: what each target wants of each class, over the class's mean curvature: float32 [M, C].
         shared: for each class, which curvature it uses.
         totals: float32 [K], the sum of each curvature over training instances.
         least: float32 [K], the weight from which on instances make up nine tenths of it.
     """
 
     def __init__(self, wanted: torch.Tensor, curvature: torch.Tensor, most: int = _MOST_CURVATURES) -> None:
-        self.targets, classes = wanted.shape
+        classes = wanted.shape[1]
         most = min(most, _MOST_CURVATURES)
-        mean = curvature.mean(0).clamp_min(1e-6)
-        asks = matters(wanted)
-        self.asking = [asks[:, c].nonzero()[:, 0] for c in range(classes)]
-        self.amounts = [wanted[self.asking[c], c] / mean[c] for c in range(classes)]
+        self.amounts = wanted / curvature.mean(0).clamp_min(1e-6)
         order = wanted.abs().sum(0).argsort(descending=True).tolist()
         own = order if classes <= most else order[: most - 1]
         place = {c: number for number, c in enumerate(own)}
@@ -53,11 +91,6 @@ class Demand:
         weights = self.weights(curvature)
         self.totals = weights.sum(0)
         self.least = torch.stack([_threshold(column) for column in weights.T])
-
-    def among(self, start: int, count: int) -> Iterator[torch.Tensor]:
-        """For each class, which of the targets start … start + count − 1 ask, from 0 on: int64."""
-        for asking in self.asking:
-            yield asking[(asking >= start) & (asking < start + count)] - start
 
     def weights(self, curvature: torch.Tensor) -> torch.Tensor:
         """Curvature of each class [B, C] as that of each shared one: [B, K]."""
@@ -84,14 +117,14 @@ class Curvatures:
         """Training instances [B, P, d] and the curvature of the loss in their outputs [B, C]."""
         for number, weight in enumerate(self.demand.weights(curvature).T):
             chosen = (weight >= self.demand.least[number]).nonzero()[:, 0]
-            rows = (reads[chosen] * weight[chosen].sqrt()[:, None, None]).flatten(0, 1)
+            rows = reads.index_select(0, chosen).mul_(weight[chosen].sqrt()[:, None, None]).flatten(0, 1)
             self.moments[number].addmm_(rows.T, rows)
 
-    def factors(self, ridge: float) -> list[torch.Tensor]:
-        """Cholesky factors of A_c + ridge·I, float32 [d, d] each."""
+    def inverses(self, ridge: float) -> list[torch.Tensor]:
+        """(A_c + ridge·I)⁻¹, float32 [d, d] each."""
         scaled = self.moments / self.demand.totals.clamp_min(1e-12)[:, None, None]
         scaled.diagonal(dim1=1, dim2=2).add_(max(ridge, 1e-12))
-        return [cholesky(moment) for moment in scaled]
+        return [torch.cholesky_inverse(cholesky(moment)) for moment in scaled]
 
 
 def _threshold(weights: torch.Tensor) -> torch.Tensor:

@@ -25,28 +25,22 @@ With more than 16 classes, J_c(z)·J_c(x) is the mean over 16 random combination
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 
 from whence.data import Classification, Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
-from whence.estimators.curvatures import Demand, matters
+from whence.estimators.curvatures import Classes, Demand, by_classes
 from whence.estimators.kernel import mean_curvature, residuals_at
-from whence.estimators.parts import Part, part_for
+from whence.estimators.parts import Look
+from whence.estimators.reading import Reading
 from whence.estimators.unseen import as_unseen
-from whence.estimators.views import LayerView, Views, probes_of
 from whence.quantities import Quantity, loss_of
 from whence.run import Run
 
 __all__ = ["Kronecker"]
 
-_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE, _MOVING_SAMPLE = 2048, 128  # instances that principal components are taken from, fewer where that is more than
-_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
-_CACHED_BYTES = 2**29  # of what layers read, kept between passes; above it, passes are repeated
 _CURVATURE_NUMBERS = 2**28  # in the curvatures of all classes and layers together
 
 
@@ -54,8 +48,9 @@ class Kronecker:
     """Influence through all linear, convolutional and embedding-bag layers. Positive: z helps on x.
 
     Sizes are of first order in the removal of z and comparable within one set of scores; the order is what is meant.
-    Costs three to five forward passes over the training instances, one more with a backward pass per class (at most 16),
-    and the products of what is in the formula; holds nothing that is as large as N×M.
+    Costs one forward pass over the training instances where what layers read of them fits in memory (512 MB), three where it
+    does not; one more with a backward pass per class that matters to an instance (at most 16); and the products of what is in
+    the formula. Holds nothing that is as large as N×M.
 
     Args:
         run: the trained run.
@@ -79,112 +74,78 @@ class Kronecker:
             raise WhenceError("an option out of range", where="method kronecker", got=f"damping {damping}, share {share}",
                               expected="damping above 0, share from 0 to 1")  # fmt: skip
         self.run, self.targets = run, len(targets)
-        self.views = Views(run.model, run.train)
-        if not self.views.layers:
+        self.reading = Reading(run)
+        if not self.reading.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
                               where="method kronecker", mend="Use method turnover or first_order.")  # fmt: skip
-        self.probes = probes_of(run.task.outputs)
-        self.parts = self._parts()
-        self._cache: list[list[torch.Tensor]] = []
         if run.loss.fingerprint(run.task) != loss_of(run.task).fingerprint(run.task):
             share = 0.0  # ridge models speak of probabilities and means, which are outputs of the usual losses only
-        unseen, of_targets = as_unseen(run, targets, self._features, share)
+        unseen, of_targets = as_unseen(run, targets, self.reading.features, share)
         self.residuals = residuals_at(unseen, run.train, run.loss)  # (N, C)
         wanted = residuals_at(of_targets, targets, quantity) * quantity.helps / len(run.train)  # (M, C)
         self._learn(wanted, _curvature(run, unseen), damping)
-        for _, views in self.views.all(targets, self.probes, self.batch):
-            for part, view in zip(self.parts, views, strict=True):
-                part.meet(view)
-        self._cache = []
+        self._meet(targets, wanted)
+        self.reading.forget(targets)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         scores = torch.zeros(len(rows), self.targets)
-        for start in range(0, len(rows), self.batch):
-            some = rows[start : start + self.batch]
-            _, views = self.views(self.run.train.batch(some), self.probes)
-            self._add(scores[start : start + self.batch], views, self.residuals[some])
+        residuals = self.residuals[rows]
+        for some in by_classes(residuals, self.reading.batch):
+            scores[some] = self._scores(rows[some], residuals[some])
         return scores.numpy()
-
-    def _add(self, scores: torch.Tensor, views: list[LayerView], residuals: torch.Tensor) -> None:
-        """Put the scores of some instances into zeros [B, M]."""
-        looks = [part.look(view) for part, view in zip(self.parts, views, strict=True)]
-        has, demand = matters(residuals), self.demand
-        for c, (asking, amounts) in enumerate(zip(demand.asking, demand.amounts, strict=True)):
-            rows = has[:, c].nonzero()[:, 0]
-            if not len(rows) or not len(asking):
-                continue
-            similar = self.parts[0].similarity(looks[0], c, rows)
-            for part, look in zip(self.parts[1:], looks[1:], strict=True):
-                similar += part.similarity(look, c, rows)
-            scores[rows[:, None], asking] += similar.mul_(residuals[rows, c, None]).mul_(amounts)
-
-    def _parts(self) -> list[Part]:
-        """One part per layer, its principal components taken from a sample of training instances."""
-        train = self.run.train
-        lengths = getattr(train.inputs, "lengths", None)
-        longest = 0 if lengths is None else int(np.argmax(lengths))  # of texts, which differ
-        _, first = self.views(train.batch(np.array([longest])), self.probes)
-        reads, moves = sum(view.reads.numel() for view in first), sum(view.moves.numel() for view in first)
-        self.batch = max(1, min(1024, _BATCH_NUMBERS // (reads + moves)))
-        read = self._sample(_SAMPLE, reads, None)
-        moved = self._sample(_MOVING_SAMPLE, reads + moves, self.probes)
-        per_class = len(self.probes) == self.run.task.outputs
-        return [
-            part_for([views[n].reads for views in read], [views[n].moves for views in moved], per_class=per_class)
-            for n in range(len(self.views.layers))
-        ]
-
-    def _sample(self, most: int, numbers: int, probes: torch.Tensor | None) -> list[list[LayerView]]:
-        """Views of training instances spread over the data, so many of them that memory allows."""
-        size = max(8, min(most, _SAMPLE_NUMBERS // numbers))
-        chosen = np.unique(np.linspace(0, len(self.run.train) - 1, size).astype(np.int64))
-        some = self.run.train.select(chosen)
-        return [views for _, views in self.views.all(some, probes, min(64 if probes is not None else 512, self.batch))]
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
         """Pass over training instances: the curvature of each part, for what targets [M, C] want."""
-        self.demand = Demand(wanted, curvature, max(1, _CURVATURE_NUMBERS // sum(part.width**2 for part in self.parts)))
-        for part in self.parts:
+        parts, train = self.reading.parts, self.run.train
+        most = max(1, _CURVATURE_NUMBERS // sum(part.width**2 for part in parts))
+        self.demand = Demand(wanted, curvature, most)
+        for part in parts:
             part.begin(self.demand)
-        for rows, reads in self._reads():
-            for part, read in zip(self.parts, reads, strict=True):
-                part.learn(read, curvature[rows])
-        for part in self.parts:
-            part.solve(damping, len(self.run.train))
+        for seen in self.reading.all(train):
+            for part, read in zip(parts, seen.reads, strict=True):
+                part.learn(read, curvature[seen.rows])
+        for part in parts:
+            part.solve(damping, len(train))
 
-    def _features(self, data: Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """What the first layer reads, and the other layers, scaled by what they move; positions averaged."""
-        if data is self.run.train:
-            batches = (reads for _, reads in self._reads())
-        else:
-            batches = (self._kept(views) for _, views in self.views.all(data, None, self.batch))
-        for reads in batches:
-            means = [part.pooled(read) * part.scale for part, read in zip(self.parts, reads, strict=True)]
-            yield means[0], torch.cat([means[0][:, :0], *means[1:]], dim=1)
+    def _meet(self, targets: Dataset, wanted: torch.Tensor) -> None:
+        """Show all targets to all parts, and note for each class which of them ask: int64 [M_c], in that order."""
+        asking: list[list[torch.Tensor]] = [[] for _ in range(wanted.shape[1])]
+        for rows in by_classes(wanted, self.reading.batch):
+            classes = self._classes(wanted[rows])
+            for c, met in enumerate(asking):
+                met.append(torch.from_numpy(rows)[classes.of(c)[0]])
+            for part, look in zip(self.reading.parts, self._look(targets, rows, classes), strict=True):
+                part.meet(look, classes, self.demand.amounts[rows])
+        self.asking = [torch.cat(met) for met in asking]
 
-    def _kept(self, views: list[LayerView]) -> list[torch.Tensor]:
-        return [part.kept(view) for part, view in zip(self.parts, views, strict=True)]
+    def _scores(self, rows: np.ndarray, residuals: torch.Tensor) -> torch.Tensor:
+        """Of a batch of training instances with residuals [B, C]: float32 [B, M]."""
+        scores, parts = torch.zeros(len(rows) * self.targets), self.reading.parts
+        classes = self._classes(residuals)
+        looks = self._look(self.run.train, rows, classes)
+        for c, asking in enumerate(self.asking):
+            some, slots = classes.of(c)
+            if not len(some) or not len(asking):
+                continue
+            similar = parts[0].similarity(looks[0], c, some, slots)
+            for part, look in zip(parts[1:], looks[1:], strict=True):
+                similar += part.similarity(look, c, some, slots)
+            places = some[:, None] * self.targets + asking
+            scores.scatter_add_(0, places.flatten(), similar.mul_(residuals[some, c, None]).flatten())
+        return scores.view(len(rows), self.targets)
 
-    def _reads(self) -> Iterator[tuple[np.ndarray, list[torch.Tensor]]]:
-        """Rows, and what each part keeps of what its layer reads there: [B, P, d]. Cached when there is room."""
-        size = 0
-        starts = range(0, len(self.run.train), self.batch)
-        rows = [np.arange(start, min(start + self.batch, len(self.run.train))) for start in starts]
-        if self._cache:
-            yield from zip(rows, self._cache, strict=True)
-            return
-        kept: list[list[torch.Tensor]] = []
-        for chosen in rows:
-            _, views = self.views(self.run.train.batch(chosen), None)
-            reads = self._kept(views)
-            size += sum(read.numel() * 4 for read in reads)
-            if size <= _CACHED_BYTES:
-                kept.append(reads)
-            yield chosen, reads
-        self._cache = kept if size <= _CACHED_BYTES else []
+    def _classes(self, residuals: torch.Tensor) -> Classes:
+        return Classes(residuals, per_class=self.reading.per_class)
+
+    def _look(self, data: Dataset, rows: np.ndarray, classes: Classes) -> list[Look]:
+        """What each part needs of some instances, under probes of their classes."""
+        probes = classes.probes() if self.reading.per_class else self.reading.probes
+        _, views = self.reading.views(data.batch(rows), probes)
+        reads = self.reading.reads(data, rows, views)
+        return [part.look(read, view) for part, read, view in zip(self.reading.parts, reads, views, strict=True)]
 
 
 def _curvature(run: Run, unseen: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,6 @@ even when it is trained on; above, it is right without.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,20 +28,12 @@ from torch.nn.functional import one_hot
 
 from whence.data import Classification
 from whence.errors import WhenceError
-from whence.estimators.components import principal, project
-from whence.estimators.parts import mean_read
+from whence.estimators.reading import Reading
 from whence.estimators.unseen import LeftOut, likely_temperature
-from whence.estimators.views import LayerView, Views, probes_of
-from whence.forward import predict
 from whence.run import Run
 from whence.subnetworks import turnover_memorization
 
 __all__ = ["Memories", "memories", "memorization"]
-
-_READS, _POOLED_READS = 2048, 128  # principal components that are kept of a layer with one position, and with many
-_SAMPLE = 512  # instances that components and scales are taken from, fewer where that is more than
-_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
-_BATCH_NUMBERS = 2**24  # and in one batch of instances
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,34 +85,39 @@ def memories(run: Run, *, fraction: float = 0.5) -> Memories:
         raise WhenceError("a fraction out of range", where="memorization", got=fraction, expected="above 0, at most 1")
     if not isinstance(run.task, Classification):
         return Memories(turnover_memorization(run), np.zeros(len(run.train), bool))
-    features = _Features(run)
-    if not features.layers:
+    reading = Reading(run, averaged=True)
+    if not reading.views.layers:
         difference = turnover_memorization(run)
         return Memories(difference, difference > 0.5)
     labels = torch.from_numpy(run.train.targets)
-    without, leverage = _left_out(features, one_hot(labels, run.task.outputs).float())
+    outputs, without, leverage = _left_out(reading, run, one_hot(labels, run.task.outputs).float())
     temperature = float(likely_temperature(without, labels))
     margin = _margin(without, labels)
     lift = leverage / (1 - leverage)
-    lifted = margin + _strength(run, margin, lift) * lift / fraction
+    right = float((outputs.argmax(1) == labels).float().mean())
+    lifted = margin + _strength(margin, lift, right) * lift / fraction
     gained = torch.sigmoid(lifted / temperature) - torch.sigmoid(margin / temperature)
     return Memories(gained.numpy(), ((margin < 0) & (lifted > 0)).numpy())
 
 
-def _left_out(features: _Features, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores [N, C] of a ridge regression on all features without each instance, and leverages [N]."""
+def _left_out(reading: Reading, run: Run, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Outputs [N, C]; scores [N, C] of a ridge regression on all features without each instance; leverages [N]."""
     model = LeftOut(targets.shape[1])
-    for rows, first, others in features:
-        model.learn(first, others, targets[rows])
+    for some in reading.features(run.train):
+        model.learn(some.first, some.others, targets[some.rows])
     model.solve()
-    answers = [model.left_out(first, others, targets[rows]) for rows, first, others in features]
-    scores, leverages = (torch.cat([answer[n][1] for answer in answers]) for n in (0, 1))
-    return scores, leverages
+    found = [
+        (some.rows, some.outputs, *(part[1] for part in model.left_out(some.first, some.others, targets[some.rows])))
+        for some in reading.features(run.train)
+    ]
+    rows, *columns = zip(*found, strict=True)
+    order = np.argsort(np.concatenate(rows))
+    outputs, scores, leverages = (torch.cat(column)[order] for column in columns)
+    return outputs, scores, leverages
 
 
-def _strength(run: Run, margin: torch.Tensor, lift: torch.Tensor) -> float:
+def _strength(margin: torch.Tensor, lift: torch.Tensor, right: float) -> float:
     """κ: the multiple of lifts, at least 1, with which as many instances are right as the network gets right."""
-    right = float((predict(run.model, run.train).argmax(1) == run.train.targets).mean())
     return max(1.0, float(np.quantile((-margin / lift).numpy(), right)))
 
 
@@ -129,45 +125,3 @@ def _margin(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The label's score over the best other: float32 [N]."""
     own = scores.gather(1, labels[:, None])[:, 0]
     return own - scores.scatter(1, labels[:, None], -torch.inf).amax(1)
-
-
-class _Features:
-    """What all layers read of training instances, each scaled by how far it moves the outputs.
-
-    Positions are averaged. Wide layers are kept in principal components.
-
-    Attributes:
-        layers: how many are looked at.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self.train, self.views = run.train, Views(run.model, run.train)
-        self.layers = len(self.views.layers)
-        if not self.layers:
-            return
-        probes = probes_of(run.task.outputs)
-        lengths = getattr(self.train.inputs, "lengths", None)
-        longest = 0 if lengths is None else int(np.argmax(lengths))  # of texts, which differ
-        _, first = self.views(self.train.batch(np.array([longest])), probes)
-        each = sum(view.reads.numel() + view.moves.numel() for view in first)
-        self.batch = max(1, min(1024, _BATCH_NUMBERS // each))
-        count = max(8, min(_SAMPLE, _SAMPLE_NUMBERS // each))
-        sample = self.train.select(np.unique(np.linspace(0, len(self.train) - 1, count).astype(np.int64)))
-        seen = [views for _, views in self.views.all(sample, probes, min(64, self.batch))]
-        self.bases, self.scales = [], []
-        for number in range(self.layers):
-            views = [batch[number] for batch in seen]
-            most = _READS if all(view.reads.shape[1] == 1 for view in views) else _POOLED_READS
-            self.bases.append(principal(torch.cat([view.reads.flatten(0, 1) for view in views]), most))
-            self.scales.append(float(torch.cat([(view.moves.sum(2) ** 2).sum(2) for view in views]).mean().sqrt()))
-
-    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Rows of a batch; what the first layer reads and what the others read, float32 [B, D] and [B, E] on the CPU."""
-        start = 0
-        for _, views in self.views.all(self.train, None, self.batch):
-            read = [self._of(number, view) for number, view in enumerate(views)]
-            yield slice(start, start + len(read[0])), read[0], torch.cat([read[0][:, :0], *read[1:]], dim=1)
-            start += len(read[0])
-
-    def _of(self, number: int, view: LayerView) -> torch.Tensor:
-        return project(mean_read(view.reads), self.bases[number]).cpu() * self.scales[number]

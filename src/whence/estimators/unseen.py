@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from whence.data import Classification, Dataset
 from whence.data.tasks import Task
 from whence.estimators.base import cholesky
+from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
 from whence.forward import predict
 from whence.run import Run
@@ -35,39 +36,48 @@ _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
 _SAMPLE = 2048  # instances that a temperature is taken from
 
-Features = Callable[[Dataset], Iterable[tuple[torch.Tensor, torch.Tensor]]]
+Passes = Callable[[Dataset], Iterable[Features]]
 
 
-def as_unseen(run: Run, targets: Dataset, features: Features, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+def as_unseen(run: Run, targets: Dataset, features: Passes, share: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs for training instances [N, C] and targets [M, C] as if none had been trained on.
 
     Args:
-        features: of a dataset, batch by batch in order: what the first layer reads [B, D], and the other layers [B, E].
+        features: a pass over a data set (``reading.py``).
         share: of the ridge models in the mixture, 0 to 1; with 0, features are not asked for.
 
     Returns:
         Log-probabilities (softened logits where share is 0), or predictions of a regression, which has nothing to soften, as to
         scale all residuals changes no order.
     """
-    network = [torch.from_numpy(predict(run.model, data)) for data in (run.train, targets)]
-    if isinstance(run.task, Classification):
-        temperature = matched_temperature(run, network[0])
-        network = [logits / temperature for logits in network]
     if share == 0:
-        return network[0], network[1]
+        ours, of_targets = (torch.from_numpy(predict(run.model, data)) for data in (run.train, targets))
+        return _softened(run, ours, of_targets)
     wanted = torch.from_numpy(run.train.targets)
     wanted = one_hot(wanted, run.task.outputs).float() if run.task.kind == "classification" else wanted[:, None].float()
-    model, start = LeftOut(run.task.outputs), 0
-    for first, others in features(run.train):
-        model.learn(first, others, wanted[start : start + len(first)])
-        start += len(first)
+    model = LeftOut(run.task.outputs)
+    for some in features(run.train):
+        model.learn(some.first, some.others, wanted[some.rows])
     model.solve()
-    said, start = [], 0
-    for first, others in features(run.train):
-        said.append(model.without(first, others, wanted[start : start + len(first)]))
-        start += len(first)
-    ridge = torch.cat(said, dim=1), torch.cat([model.predict(*both) for both in features(targets)], dim=1)
-    return _mixed(run.task, network, ridge, wanted, share)
+    ours, theirs = _in_order(
+        features(run.train), lambda some: model.without(some.first, some.others, wanted[some.rows])
+    )
+    of_targets, theirs_of_targets = _in_order(features(targets), lambda some: model.predict(some.first, some.others))
+    network = _softened(run, ours, of_targets)
+    return _mixed(run.task, network, (theirs, theirs_of_targets), wanted, share)
+
+
+def _in_order(passed: Iterable[Features], ask: Callable[[Features], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all instances of a pass, in their own order: outputs [N, C], and what is answered [2, B, C] as [2, N, C]."""
+    rows, outputs, answers = zip(*((some.rows, some.outputs, ask(some)) for some in passed), strict=True)
+    order = np.argsort(np.concatenate(rows))
+    return torch.cat(outputs)[order], torch.cat(answers, dim=1)[:, order]
+
+
+def _softened(run: Run, ours: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs of training instances and others, softened by what the first call for; those of a regression as they are."""
+    temperature = matched_temperature(run, ours) if isinstance(run.task, Classification) else 1.0
+    return ours / temperature, others / temperature
 
 
 class LeftOut:
@@ -151,7 +161,7 @@ class LeftOut:
 
 def _mixed(
     task: Task,
-    network: list[torch.Tensor],
+    network: tuple[torch.Tensor, torch.Tensor],
     ridge: tuple[torch.Tensor, torch.Tensor],
     wanted: torch.Tensor,
     share: float,
@@ -173,5 +183,9 @@ def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     some = torch.from_numpy(np.linspace(0, len(scores) - 1, min(_SAMPLE, len(scores))).astype(np.int64))
     scores, labels = scores[some], labels[some]
     temperatures = torch.from_numpy(np.exp(np.linspace(-4, 2, 25))).float()
-    losses = torch.stack([cross_entropy(scores / t, labels) for t in temperatures])
-    return temperatures[losses.argmin()]
+    low, high = 0, len(temperatures) - 1
+    while low < high:  # the loss is convex in 1/T, so it falls, then rises
+        middle = (low + high) // 2
+        before, after = (cross_entropy(scores / t, labels) for t in temperatures[middle : middle + 2])
+        low, high = (low, middle) if before <= after else (middle + 1, high)
+    return temperatures[low]

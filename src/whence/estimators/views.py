@@ -8,9 +8,9 @@ nothing per instance is stored that is as large as the weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,18 +30,29 @@ _MOST_PROBES = 16
 _SKETCH = 2048  # columns of a bag's sketch
 
 
-@dataclass(frozen=True)
 class LayerView:
     """One layer and a batch of B instances.
 
     Attributes:
-        reads: float32 [B, P, D + 1], what the layer reads at each position, a one appended where it has a bias. Zeros at the
-            padding of texts.
-        moves: float32 [B, R, P, H], the gradient of each of R probes of the outputs in the layer's output.
+        each: for each of R probes of the outputs, its gradient in the layer's output: float32 [B, P, H].
     """
 
-    reads: torch.Tensor
-    moves: torch.Tensor
+    def __init__(
+        self, layer: nn.Module, given: tuple[Any, ...], inputs: ModelInputs, gradients: Sequence[torch.Tensor]
+    ):
+        self._layer, self._given, self._inputs = layer, given, inputs
+        self.each = [_positions(layer, gradient) for gradient in gradients]
+
+    @cached_property
+    def reads(self) -> torch.Tensor:
+        """What the layer reads at each position, a one appended where it has a bias: float32 [B, P, D (+ 1)]. Zeros at the
+        padding of texts."""
+        return _unpadded(_reads(self._layer, *self._given), self._inputs)
+
+    @property
+    def moves(self) -> torch.Tensor:
+        """The probes' gradients in one: float32 [B, R, P, H]."""
+        return torch.stack(self.each, dim=1)
 
 
 class Views:
@@ -64,12 +75,14 @@ class Views:
         }
         calls: list[nn.Module] = []
         fit: set[nn.Module] = set()
+        read: dict[nn.Module, tuple[torch.Tensor, int]] = {}
         count = min(3, len(data))
 
         def called(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
             calls.append(module)
-            if _has_rows(module, _input(given, named), output, count):
+            if _has_rows(module, one := _input(given, named), output, count):
                 fit.add(module)
+                read[module] = one, one._version
 
         hooks = [module.register_forward_hook(called, with_kwargs=True) for module in known]
         try:
@@ -80,50 +93,50 @@ class Views:
                 hook.remove()
         self.layers = [module for module in dict.fromkeys(calls) if calls.count(module) == 1 and module in fit]
         self.names = [known[module] for module in self.layers]
+        self._overwritten = {module for module, (one, version) in read.items() if one._version != version}
 
     def __call__(self, batch: Batch, probes: torch.Tensor | None) -> tuple[torch.Tensor, list[LayerView]]:
         """Look at a batch, all units present.
 
         Args:
-            probes: float32 [R, C]; None: what layers read, and no backward pass (moves have R = 0).
+            probes: float32 [R, C], or [R, B, C] where each instance has its own; None: what layers read, and no backward pass.
 
         Returns:
             The outputs [B, C], and one view per layer.
         """
-        with self._looking() as seen, evaluating(self.model), frozen(self.model), full(), torch.enable_grad():
+        nudged = probes is not None
+        with (
+            self._looking(nudged) as seen,
+            evaluating(self.model),
+            frozen(self.model),
+            full(),
+            torch.set_grad_enabled(nudged),
+        ):
             inputs = batch.to(device_of(self.model)).inputs
             result = outputs(self.model, inputs)
-            reads = [_unpadded(_reads(layer, *seen[layer][0]), inputs) for layer in self.layers]
             nudges = [seen[layer][1] for layer in self.layers]
             moved: list[tuple[torch.Tensor, ...]] = []
             for probe in [] if probes is None else probes:
                 total = (result * probe.to(result)).sum()
                 moved.append(torch.autograd.grad(total, nudges, retain_graph=True, materialize_grads=True))
-        views = []
-        for number, layer in enumerate(self.layers):
-            each = [_positions(layer, gradients[number]) for gradients in moved]
-            moves = torch.stack(each, dim=1) if each else reads[number].new_zeros(len(reads[number]), 0, 1, 1)
-            views.append(LayerView(reads[number], moves))
+        views = [
+            LayerView(layer, seen[layer][0], inputs, [gradients[number] for gradients in moved])
+            for number, layer in enumerate(self.layers)
+        ]
         return result.detach().float(), views
 
-    def all(
-        self, data: Dataset, probes: torch.Tensor | None, size: int
-    ) -> Iterator[tuple[torch.Tensor, list[LayerView]]]:
-        """Views of all instances in order, ``size`` at a time."""
-        for batch in data.batches(size):
-            yield self(batch, probes)
-
     @contextmanager
-    def _looking(self) -> Iterator[dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]]]:
-        """While it lasts, each layer's call leaves its inputs and a zero that was added to its output."""
+    def _looking(self, nudged: bool) -> Iterator[dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]]]:
+        """While it lasts, each layer's call leaves its inputs, and a zero that was added to its output if ``nudged``."""
         seen: dict[nn.Module, tuple[tuple[Any, ...], torch.Tensor]] = {}
 
         def look(
             module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
-        ) -> torch.Tensor:
-            nudge = torch.zeros_like(output, requires_grad=True)
-            seen[module] = ((*(given or (_input(given, named),)), named), nudge)
-            return output + nudge
+        ) -> torch.Tensor | None:
+            read, *more = given or (_input(given, named),)
+            nudge = torch.zeros_like(output, requires_grad=True) if nudged else output
+            seen[module] = ((read.clone() if module in self._overwritten else read, *more, named), nudge)
+            return output + nudge if nudged else None
 
         hooks = [layer.register_forward_hook(look, prepend=True, with_kwargs=True) for layer in self.layers]
         try:

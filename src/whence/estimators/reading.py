@@ -1,0 +1,187 @@
+"""Passes of a run's instances through its model: what each layer reads, in few columns, and what the model says.
+
+A pass over all training instances is the largest cost of the estimators that look at layers, so what one has found is kept
+for the next where there is room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from whence.data import Dataset
+from whence.estimators.parts import Part, part_for
+from whence.estimators.views import LayerView, Views, probes_of
+from whence.run import Run
+
+__all__ = ["Features", "Glimpse", "Reading"]
+
+_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
+_SAMPLE, _MOVING_SAMPLE = 2048, 128  # instances that principal components are taken from, fewer where that is more than
+_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
+_KEPT_BYTES = 2**29  # of what was read of one data set, and as many of its features; above it, passes are repeated
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """A batch of B instances in a pass.
+
+    Attributes:
+        rows: which they are, int64 [B].
+        outputs: of the full network, float32 [B, C].
+        reads: for each part, what it keeps of what its layer reads: float32 [B, P, d].
+    """
+
+    rows: np.ndarray
+    outputs: torch.Tensor
+    reads: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What ridge models are given of B instances.
+
+    Attributes:
+        rows, outputs: as of a ``Glimpse``.
+        first, others: what the first layer reads [B, D] and what the other layers read [B, E], float32.
+    """
+
+    rows: np.ndarray
+    outputs: torch.Tensor
+    first: torch.Tensor
+    others: torch.Tensor
+
+
+class Reading:
+    """The layers that estimators look at, each in the columns of its part, which a sample of training instances chose.
+
+    Args:
+        run: the trained run.
+        averaged: whether only ``features`` will be asked for, in which case they have more columns.
+
+    Attributes:
+        views: the layers. Without any, nothing else is there.
+        parts: one per layer.
+        probes: of the outputs, float32 [R, C].
+        batch: instances that fit in memory at once under all probes.
+    """
+
+    def __init__(self, run: Run, *, averaged: bool = False) -> None:
+        self.views = Views(run.model, run.train)
+        if not self.views.layers:
+            return
+        self.train, self.probes = run.train, probes_of(run.task.outputs)
+        self._reads: dict[int, _Kept] = {}
+        self._features: dict[int, list[Features]] = {}
+        lengths = _lengths(self.train)
+        longest = 0 if lengths is None else int(np.argmax(lengths))
+        _, first = self.views(self.train.batch(np.array([longest])), self.probes)
+        reads = sum(view.reads.numel() for view in first)
+        moves = sum(move.numel() for view in first for move in view.each)
+        self.batch = max(1, min(1024, _BATCH_NUMBERS // (reads + moves)))
+        read = [[view.reads for view in views] for views in self._sample(_SAMPLE, reads, None)]
+        moved = [[view.moves for view in views] for views in self._sample(_MOVING_SAMPLE, reads + moves, self.probes)]
+        self.per_class = len(self.probes) == run.task.outputs
+        self.parts: list[Part] = [
+            part_for([b[n] for b in read], [b[n] for b in moved], per_class=self.per_class, averaged=averaged)
+            for n in range(len(self.views.layers))
+        ]
+
+    def all(self, data: Dataset) -> Iterator[Glimpse]:
+        """Every instance once, those of like length together."""
+        if id(data) in self._reads:
+            yield from self._reads[id(data)].batches(self.batch)
+            return
+        lengths = _lengths(data)
+        kept: _Kept | None = None
+        order = np.arange(len(data)) if lengths is None else np.argsort(lengths, kind="stable")
+        for start in range(0, len(data), self.batch):
+            rows = order[start : start + self.batch]
+            outputs, views = self.views(data.batch(rows), None)
+            reads = [part.kept(view) for part, view in zip(self.parts, views, strict=True)]
+            seen = Glimpse(rows, outputs.cpu(), reads)
+            if start == 0:
+                kept = _Kept.for_all(data, seen)
+            kept = kept if kept is not None and kept.take(seen) else None
+            yield seen
+        if kept is not None:
+            self._reads[id(data)] = kept
+
+    def reads(self, data: Dataset, rows: np.ndarray, views: list[LayerView]) -> list[torch.Tensor]:
+        """What each part keeps of some instances, from an earlier pass or else from their views: float32 [B, P, d] each."""
+        if id(data) in self._reads:
+            return self._reads[id(data)].of(rows)
+        return [part.kept(view) for part, view in zip(self.parts, views, strict=True)]
+
+    def features(self, data: Dataset) -> Iterator[Features]:
+        """Every instance once: positions averaged, layers scaled by how far the outputs move with what they write."""
+        if id(data) in self._features:
+            yield from self._features[id(data)]
+            return
+        found: list[Features] = []
+        size = 0
+        for seen in self.all(data):
+            means = [part.pooled(read) * part.scale for part, read in zip(self.parts, seen.reads, strict=True)]
+            given = Features(seen.rows, seen.outputs, means[0], torch.cat([means[0][:, :0], *means[1:]], dim=1))
+            size += 4 * sum(mean.numel() for mean in means)
+            if size <= _KEPT_BYTES:
+                found.append(given)
+            yield given
+        if size <= _KEPT_BYTES and id(data) not in self._reads:
+            self._features[id(data)] = found
+
+    def forget(self, data: Dataset) -> None:
+        """Nothing more will be asked of it."""
+        self._reads.pop(id(data), None)
+        self._features.pop(id(data), None)
+
+    def _sample(self, most: int, numbers: int, probes: torch.Tensor | None) -> Iterator[list[LayerView]]:
+        """Views of training instances spread over the data, so many of them that memory allows."""
+        size = max(8, min(most, _SAMPLE_NUMBERS // numbers))
+        chosen = np.unique(np.linspace(0, len(self.train) - 1, size).astype(np.int64))
+        some = self.train.select(chosen)
+        for batch in some.batches(min(512 if probes is None else 64, self.batch)):
+            yield self.views(batch, probes)[1]
+
+
+class _Kept:
+    """What a pass found of all instances: outputs float32 [N, C], and of each part float32 [N, P, d]."""
+
+    def __init__(self, outputs: torch.Tensor, whole: list[torch.Tensor]) -> None:
+        self.outputs, self._whole = outputs, whole
+
+    @classmethod
+    def for_all(cls, data: Dataset, first: Glimpse) -> _Kept | None:
+        """Room for a pass that begins so, if there is."""
+        if 4 * len(data) * sum(read[0].numel() for read in first.reads) > _KEPT_BYTES:
+            return None
+        outputs, *whole = (part.new_empty(len(data), *part.shape[1:]) for part in (first.outputs, *first.reads))
+        return cls(outputs, whole)
+
+    def take(self, seen: Glimpse) -> bool:
+        """Whether a batch fits; of texts, lengths may differ."""
+        if any(read.shape[1:] != kept.shape[1:] for read, kept in zip(seen.reads, self._whole, strict=True)):
+            return False
+        self.outputs[seen.rows] = seen.outputs
+        for read, kept in zip(seen.reads, self._whole, strict=True):
+            kept[seen.rows] = read
+        return True
+
+    def batches(self, size: int) -> Iterator[Glimpse]:
+        for rows in np.split(np.arange(len(self.outputs)), np.arange(size, len(self.outputs), size)):
+            yield Glimpse(rows, self.outputs[rows], self.of(rows))
+
+    def of(self, rows: np.ndarray) -> list[torch.Tensor]:
+        """Some instances: float32 [B, P, d] of each part."""
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+            return [kept[rows[0] : rows[-1] + 1] for kept in self._whole]  # not copied
+        return [kept.index_select(0, torch.from_numpy(rows)) for kept in self._whole]
+
+
+def _lengths(data: Dataset) -> np.ndarray | None:
+    """Of texts, which differ."""
+    lengths: np.ndarray | None = getattr(data.inputs, "lengths", None)
+    return lengths
