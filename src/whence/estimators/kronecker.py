@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from whence.data import Classification, Dataset
+from whence.data.tasks import LanguageModeling
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
 from whence.estimators.curvatures import Demand, matters
@@ -86,7 +87,8 @@ class Kronecker:
         self.probes = probes_of(run.task.outputs)
         self.parts = self._parts()
         self._cache: list[list[torch.Tensor]] = []
-        if run.loss.fingerprint(run.task) != loss_of(run.task).fingerprint(run.task):
+        usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
+        if not usual or isinstance(run.task, LanguageModeling):
             share = 0.0  # ridge models speak of probabilities and means, which are outputs of the usual losses only
         unseen, of_targets = as_unseen(run, targets, self._features, share)
         self.residuals = residuals_at(unseen, run.train, run.loss)  # (N, C)
