@@ -1,7 +1,7 @@
 """A LightningModule with one callback more, then a run explains the model.
 
-    pip install '.[lightning]'
-    python examples/lightning_module.py --out runs/lightning
+pip install '.[lightning]'
+python examples/lightning_module.py --out runs/lightning
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> whence.Run:
     run = whence.Run(module, rows, dev=dev, out=given.out, replace=True)
     scores = whence.influence(run, "errors")
     helpful = [scores.rows.names[row] for row in scores.top(3).rows[0]]
-    print(f"of the wrong prediction {scores.columns.names[0]}, the training digits that help most: {', '.join(helpful)}")
+    print(
+        f"of the wrong prediction {scores.columns.names[0]}, the training digits that help most: {', '.join(helpful)}"
+    )
     print(f"{len(whence.audit(run).issues)} labels are suspected; report: {whence.report(run)}")
     return run
 

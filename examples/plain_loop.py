@@ -1,6 +1,6 @@
 """A training loop of one's own: two lines are whence's, then a run explains the model.
 
-    python examples/plain_loop.py --out runs/plain
+python examples/plain_loop.py --out runs/plain
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> whence.Run:
     run = whence.Run(model, rows, dev=dev, out=given.out, replace=True)
     scores = whence.influence(run, "errors")
     helpful = [scores.rows.names[row] for row in scores.top(3).rows[0]]
-    print(f"of the wrong prediction {scores.columns.names[0]}, the training digits that help most: {', '.join(helpful)}")
+    print(
+        f"of the wrong prediction {scores.columns.names[0]}, the training digits that help most: {', '.join(helpful)}"
+    )
     print(f"{len(whence.audit(run).issues)} labels are suspected; report: {whence.report(run)}")
     return run
 

@@ -68,7 +68,9 @@ def main(arguments: list[str] | None = None) -> whence.Run:
     table = read(given.data, tokenizer, classes)
     rows, dev = [row for i, row in enumerate(table) if i % 5], table[::5]
     transformers.set_seed(0)
-    model = masked(transformers.AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=len(classes)))
+    model = masked(
+        transformers.AutoModelForSequenceClassification.from_pretrained(given.model, num_labels=len(classes))
+    )
     collate = transformers.DataCollatorWithPadding(tokenizer)
     settings = transformers.TrainingArguments(
         f"{given.out}-checkpoints", num_train_epochs=given.epochs, learning_rate=given.learning_rate, warmup_steps=0.1,

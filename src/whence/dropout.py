@@ -25,7 +25,17 @@ from torch import nn
 from whence.errors import WhenceError
 from whence.masks import Domain, Scheme, as_ids, draw_bits, exact_keep, mask_key
 
-__all__ = ["MaskContext", "TurnOverDropout", "checkpoint_contexts", "explicit", "flipped", "full", "in_force", "own", "random"]
+__all__ = [
+    "MaskContext",
+    "TurnOverDropout",
+    "checkpoint_contexts",
+    "explicit",
+    "flipped",
+    "full",
+    "in_force",
+    "own",
+    "random",
+]
 
 Mode: TypeAlias = Literal["own", "flipped", "random", "full", "explicit"]
 

@@ -18,10 +18,10 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 import transformers
+from examples import trainer as example
 from safetensors.torch import load_file
 
 import whence
-from examples import trainer as example
 from tests.integrations.tiny_trainer import classifier, collate, rows, settings, trained_weights, trainer
 from tests.models.encoders.tiny import save_encoder, write_reviews
 from whence.dropout import in_force
@@ -76,7 +76,9 @@ def test_masks_matter_to_that_comparison(tmp_path):
     expected = plain_loop(classifier(), others)
     model = classifier()
     trainer(model, tmp_path).train()
-    different = [name for name, value in trained_weights(model).items() if not torch.allclose(value, expected[name], 1e-3, 1e-5)]
+    different = [
+        name for name, value in trained_weights(model).items() if not torch.allclose(value, expected[name], 1e-3, 1e-5)
+    ]
     assert len(different) > len(expected) / 2  # fmt: skip
 
 
@@ -209,7 +211,9 @@ def test_two_passes_of_a_step_go_on_in_one_context(tmp_path):
             return model(**inputs).loss + model(**inputs).loss
 
     model = classifier()
-    ways = settings(tmp_path, num_train_epochs=1, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True})
+    ways = settings(
+        tmp_path, num_train_epochs=1, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True}
+    )
     Twice(model, ways, train_dataset=rows(), data_collator=IdCollator(collate), callbacks=[MaskCallback()]).train()
     assert in_force() is None
 
@@ -237,12 +241,18 @@ def test_a_failed_step_leaves_no_masks_for_what_comes_after(tmp_path):
 def test_a_run_takes_it_from_there(tmp_path):
     model = classifier()
     trainer(model, tmp_path / "checkpoints", num_train_epochs=4).train()
-    train, dev = (as_dataset(part, collate, texts="text", classes=["bad", "good"]) for part in (rows(), rows(8, start=100, seed=1)))
+    train, dev = (
+        as_dataset(part, collate, texts="text", classes=["bad", "good"])
+        for part in (rows(), rows(8, start=100, seed=1))
+    )
     assert sorted(train.batch(np.arange(3)).inputs) == ["attention_mask", "input_ids"]
     assert train.task.classes == ("bad", "good") and train.name_of(3) == "row-3"
     run = whence.Run(model, train, dev=dev, out=tmp_path / "run")
     np.testing.assert_array_equal(train.ids, as_ids([row["id"] for row in rows()]))
-    exact, straight = whence.influence(run, "dev", method="turnover"), whence.influence(run, "dev", method="first_order", softened=False)
+    exact, straight = (
+        whence.influence(run, "dev", method="turnover"),
+        whence.influence(run, "dev", method="first_order", softened=False),
+    )
     assert exact.shape == (24, 8)
     # The flipped mask was never trained: scores are those of masks that the Trainer used, not of some others.
     with torch.no_grad():
@@ -307,7 +317,18 @@ def test_the_example(tmp_path, capsys):
     with open(table, newline="") as source, open(tmp_path / "reviews.csv", "w", newline="") as target:
         csv.writer(target).writerows(csv.reader(source, delimiter="\t"))
     folder = save_encoder(tmp_path / "encoder")
-    run = example.main(["--model", str(folder), "--data", str(tmp_path / "reviews.csv"), "--out", str(tmp_path / "run"), "--epochs", "1"])
+    run = example.main(
+        [
+            "--model",
+            str(folder),
+            "--data",
+            str(tmp_path / "reviews.csv"),
+            "--out",
+            str(tmp_path / "run"),
+            "--epochs",
+            "1",
+        ]
+    )
     said = capsys.readouterr().out
     assert "the training texts that help most are r" in said and "labels are suspected" in said
     assert (tmp_path / "run" / "report.html").exists() and len(run.train) == 48

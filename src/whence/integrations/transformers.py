@@ -246,7 +246,9 @@ def _targets(labels: list[Any] | None, count: int, classes: Sequence[str] | None
                           expected="integers from 0, or floats", mend="For language modeling give labels=None.")  # fmt: skip
     known = tuple(classes) if classes is not None else tuple(map(str, range(max(2, int(array.max(initial=0)) + 1))))
     if array.max(initial=0) >= len(known):
-        raise WhenceError("a label without a class", where="classes", got=int(array.max()), expected=f"below {len(known)}")
+        raise WhenceError(
+            "a label without a class", where="classes", got=int(array.max()), expected=f"below {len(known)}"
+        )
     return array.astype(np.int64), Classification(known)
 
 
