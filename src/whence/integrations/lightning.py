@@ -30,7 +30,7 @@ except ImportError:
 __all__ = ["MaskCallback"]
 
 
-class MaskCallback(Callback):
+class MaskCallback(Callback):  # type: ignore[misc,unused-ignore]  # of Any where Lightning is absent
     """Own masks while Lightning trains, all units while it evaluates.
 
     Args:
@@ -67,5 +67,5 @@ class MaskCallback(Callback):
             return batch[where]
         except (KeyError, IndexError, TypeError) as error:
             got = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-            raise WhenceError("a training batch without ids", where="Lightning", got=f"a batch of {got}", expected=f"also {where!r}",
-                              mend="Say where ids are: MaskCallback(ids=...).") from error  # fmt: skip
+            raise WhenceError("a training batch without ids", where="Lightning", got=f"a batch of {got}",
+                              expected=f"also {where!r}", mend="Say where ids are: MaskCallback(ids=...).") from error  # fmt: skip
