@@ -55,7 +55,7 @@ def test_the_task_is_written_and_read():
         quantity_named("accuracy", LanguageModeling())
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_a_repeated_document_is_found(seed, tmp_path):
     """A sentence of each of 24 documents: chance puts its document first once in 24 times."""
     run = example.main(
@@ -82,8 +82,17 @@ def test_a_repeated_document_is_found(seed, tmp_path):
 
 
 def test_what_needs_labels_says_so(tmp_path):
-    run = example.main(["--pretraining-steps", "2", "--epochs", "1"])
+    tokenizer = example.characters()
+    collate = example.transformers.DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    rows = example.rows_of(example.invented(4, np.random.default_rng(0)), tokenizer)
+    model = example.pretrained(tokenizer, steps=1, seed=0)
+    tuned = example.tune(model, rows, collate, epochs=1, rate=1e-3, rank=4, seed=0)
+    data = example.as_dataset(rows, collate, groups="document", labels=None)
+    run = whence.Run(TextLoss(tuned), data, test=data)
+    assert run.task == LanguageModeling()
     with pytest.raises(whence.WhenceError, match="an audit of texts without labels.*language_modeling.*group_effects"):
         whence.audit(run)
+    with pytest.raises(whence.WhenceError, match="an audit of texts without labels"):
+        whence.report(run, tmp_path / "report.html")
     with pytest.raises(whence.WhenceError, match="does not end in a linear layer.*turnover or first_order"):
         whence.influence(run, "test", method="kernel")
