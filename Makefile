@@ -19,8 +19,8 @@ test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check -q src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check -q src tests benchmarks examples
 	$(BIN)/mypy
 
 $(VENV)/.core: pyproject.toml constraints.txt

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from whence.data import Classification
+from whence.data.tasks import LanguageModeling
+from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
 from whence.estimators.memorization import Memories, memories
@@ -101,6 +103,9 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     Returns:
         The audit; with a run directory it is also written to RUN/audit.parquet, and RUN/groups.parquet where groups were judged.
     """
+    if isinstance(run.task, LanguageModeling):
+        raise WhenceError("an audit of texts without labels", where="the run", got=run.task.kind, expected="a task with labels",
+                          mend="Ask for whence.influence, whence.group_effects or whence.memorization.")  # fmt: skip
     memory = memories(run)
     judged = _classification(run, memory) if isinstance(run.task, Classification) else _regression(run)
     train = run.train

@@ -25,7 +25,17 @@ from torch import nn
 from whence.errors import WhenceError
 from whence.masks import Domain, Scheme, as_ids, draw_bits, exact_keep, mask_key
 
-__all__ = ["MaskContext", "TurnOverDropout", "checkpoint_contexts", "explicit", "flipped", "full", "own", "random"]
+__all__ = [
+    "MaskContext",
+    "TurnOverDropout",
+    "checkpoint_contexts",
+    "explicit",
+    "flipped",
+    "full",
+    "in_force",
+    "own",
+    "random",
+]
 
 Mode: TypeAlias = Literal["own", "flipped", "random", "full", "explicit"]
 
@@ -150,6 +160,11 @@ def checkpoint_contexts() -> tuple[contextlib.AbstractContextManager[Any], conte
     The recomputation then sees the ids of its forward pass, wherever ``backward()`` is called.
     """
     return contextlib.nullcontext(), _room.current or contextlib.nullcontext()
+
+
+def in_force() -> MaskContext | None:
+    """The context that layers see now, or None."""
+    return _room.current
 
 
 def _with_ids(mode: Mode, ids: Any) -> MaskContext:

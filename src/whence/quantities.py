@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 
-from whence.data.tasks import Classification, Task
+from whence.data.tasks import Classification, LanguageModeling, Task
 from whence.errors import WhenceError
 from whence.fingerprints import digest
 
@@ -97,6 +97,16 @@ def absolute_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
     return (outputs[:, 0].float() - targets).abs()
 
 
+def token_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean loss of a text's tokens, in nats: [B]. Outputs are (sum, number of tokens)."""
+    return outputs[:, 0].float() / outputs[:, 1].float()
+
+
+def text_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The summed loss of a text's tokens, in nats: [B]."""
+    return outputs[:, 0].float()
+
+
 def _true_class(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return values.gather(1, targets[:, None])[:, 0]
 
@@ -111,6 +121,10 @@ _REGRESSION = {
     "loss": Quantity("loss", squared_error, "squared error over the training variance"),
     "absolute_error": Quantity("absolute_error", absolute_error, "absolute error over the training deviation"),
 }
+_LANGUAGE = {
+    "loss": Quantity("loss", token_loss, "nats per token"),
+    "text_loss": Quantity("text_loss", text_loss, "nats per text"),
+}
 QUANTITIES = tuple(dict.fromkeys([*_CLASSIFICATION, *_REGRESSION]))
 
 
@@ -121,12 +135,15 @@ def quantity_named(quantity: str | Quantity | LossFunction, task: Task) -> Quant
     if callable(quantity):
         name = re.sub(r"[^A-Za-z0-9]+", "_", getattr(quantity, "__name__", type(quantity).__name__)).strip("_")
         return Quantity(name or "loss", quantity, "units of the given loss")
-    known = _CLASSIFICATION if isinstance(task, Classification) else _REGRESSION
+    if isinstance(task, LanguageModeling):
+        known = _LANGUAGE
+    else:
+        known = _CLASSIFICATION if isinstance(task, Classification) else _REGRESSION
     if quantity not in known:
         raise WhenceError("unknown quantity", got=repr(quantity), expected=f"one of {', '.join(known)} for {task.kind}")
     return known[quantity]
 
 
 def loss_of(task: Task, loss: LossFunction | None = None) -> Quantity:
-    """The training loss, one number per instance: the given one, else cross-entropy or squared error."""
+    """The training loss, one number per instance: the given one, else cross-entropy, squared error or a text's mean token loss."""
     return quantity_named("loss" if loss is None else loss, task)

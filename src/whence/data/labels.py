@@ -139,6 +139,7 @@ def targets_like(labels: Labels, task: Task) -> np.ndarray:
                               got=repr(labels.distinct[labels.codes[0]]), expected="a number")  # fmt: skip
         values = np.array(labels.distinct, np.float64)[labels.codes]
         return ((values - task.mean) / task.scale).astype(np.float32)
+    assert isinstance(task, Classification)  # tables have labels
     position = {name: number for number, name in enumerate(task.classes)}
     found = np.array([position.get(str(label), -1) for label in labels.distinct], np.int64)
     targets: np.ndarray = found[labels.codes]

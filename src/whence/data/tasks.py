@@ -1,4 +1,4 @@
-"""What is predicted: one of several classes, or a number."""
+"""What is predicted: one of several classes, a number, or the next token of a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from whence.errors import WhenceError
 
-__all__ = ["Classification", "Regression", "Task", "task_from_json", "well_formed"]
+__all__ = ["Classification", "LanguageModeling", "Regression", "Task", "task_from_json", "well_formed"]
 
 
 def well_formed(text: Any) -> str:
@@ -63,7 +63,29 @@ class Regression:
         return {"kind": self.kind, "mean": self.mean, "scale": self.scale}
 
 
-Task: TypeAlias = Classification | Regression
+@dataclass(frozen=True)
+class LanguageModeling:
+    """Each token of a text, given those before it. The text is its own target: targets are zeros, float32, and unused.
+
+    Models give two numbers per text: the summed loss of its tokens in nats, and how many they are.
+    """
+
+    kind: Literal["language_modeling"] = field(default="language_modeling", init=False)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the model gives per text."""
+        return 2
+
+    def show(self, targets: Any) -> list[str]:
+        """Nothing: texts have no labels."""
+        return [""] * len(np.atleast_1d(targets))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
+
+Task: TypeAlias = Classification | Regression | LanguageModeling
 
 
 def task_from_json(record: dict[str, Any]) -> Task:
@@ -72,4 +94,8 @@ def task_from_json(record: dict[str, Any]) -> Task:
         return Classification(tuple(str(name) for name in record["classes"]))
     if record.get("kind") == "regression":
         return Regression(float(record["mean"]), float(record["scale"]))
-    raise WhenceError("unknown task", got=repr(record.get("kind")), expected="classification or regression")
+    if record.get("kind") == "language_modeling":
+        return LanguageModeling()
+    raise WhenceError(
+        "unknown task", got=repr(record.get("kind")), expected="classification, regression or language_modeling"
+    )

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from whence.data import Classification, Dataset
+from whence.data.tasks import LanguageModeling
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
 from whence.estimators.curvatures import Classes, Demand, by_classes
@@ -78,7 +79,8 @@ class Kronecker:
         if not self.reading.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
                               where="method kronecker", mend="Use method turnover or first_order.")  # fmt: skip
-        if run.loss.fingerprint(run.task) != loss_of(run.task).fingerprint(run.task):
+        usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
+        if not usual or isinstance(run.task, LanguageModeling):
             share = 0.0  # ridge models speak of probabilities and means, which are outputs of the usual losses only
         unseen, of_targets = as_unseen(run, targets, self.reading.features, share)
         self.residuals = residuals_at(unseen, run.train, run.loss)  # (N, C)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence.auditing import Audit
-from whence.data import Classification, Dataset
+from whence.data import Classification, Dataset, Regression
 from whence.forward import Mask
 from whence.run import Run
 from whence.subnetworks import losses, probabilities
@@ -128,6 +128,7 @@ def _line(run: Run, data: Dataset, mask: Mask, name: str, note: str) -> Line:
     if isinstance(run.task, Classification):
         right = float((predicted.argmax(1) == data.targets).mean())
         return Line(name, note, len(data), right, float(losses(run, mask, data).mean(dtype=np.float64)))
+    assert isinstance(run.task, Regression)  # there is no audit, and so no report, of texts without labels
     squares = np.square(predicted[:, 0].astype(np.float64) - data.targets)
     spread = np.square(data.targets - data.targets.mean(dtype=np.float64)).mean()
     r_squared = 1 - squares.mean() / spread if spread > 0 else float("nan")

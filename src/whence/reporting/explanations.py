@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from whence.data import Classification
+from whence.data import Classification, Regression
 from whence.estimators import influence
 from whence.estimators.dispatch import choose
 from whence.reporting.cards import Gallery, number
@@ -78,6 +78,7 @@ def explain(
                 "true_probability": number(predicted[column][int(data.targets[column])]),
             }
         else:
+            assert isinstance(run.task, Regression)  # there is no report of texts without labels
             error = (float(predicted[column, 0]) - float(data.targets[column])) * run.task.scale
             item |= {"predicted": run.task.show(predicted[column, 0])[0], "error": number(error, 4)}
         for side, best, sign in (("helps", helpful, 1), ("hurts", harmful, -1)):

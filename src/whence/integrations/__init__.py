@@ -1,0 +1,1 @@
+"""The training loops people already have: ``transformers``, ``lightning``, ``texts``. Nothing is imported until asked for."""
