@@ -19,7 +19,7 @@ from whence.models.encoders.features import featured
 from whence.options import TrainingOptions
 from whence.subnetworks import exposure, losses
 
-PLACEMENTS = ["adapter", "lora", "frozen", "head", "dropouts"]
+PLACEMENTS = ["updates", "adapter", "lora", "frozen", "head", "dropouts"]
 QUICK = {"device": "cpu", "epochs": 8, "learning_rate": 3e-3}
 
 
@@ -51,7 +51,7 @@ def test_every_placement_learns(masked, folder, reviews):
     assert whence.influence(run, "dev", method="kronecker").shape == (90, 30)
 
 
-@pytest.mark.parametrize("masked", ["adapter", "lora"])
+@pytest.mark.parametrize("masked", ["updates", "adapter", "lora"])
 def test_parts_isolate_exactly(masked, folder, reviews):
     """Every trained number belongs to a masked unit: what an instance moves, its flipped sub-network does not have."""
     model, data = whence.prepare(reviews, str(folder), masked=masked, keep=0.5)
@@ -280,7 +280,7 @@ def test_folders_that_are_refused(spoil, message, tmp_path, folder, reviews):
         (
             "FOLDER",
             {"masked": "last"},
-            "unknown place of masks in an encoder in --masked: got 'last', expected lora, adapter",
+            "unknown place of masks in an encoder in --masked: got 'last', expected updates, lora, adapter",
         ),
         ("FOLDER", {"max_length": 2}, "no room for a text in --max-length: got 2, expected more than 2 tokens"),
     ],
