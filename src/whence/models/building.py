@@ -37,7 +37,8 @@ def prepare(
     Args:
         data: with a "train" split, from which scaling and n-grams are taken.
         name: such as "mlp:512,512", or the folder of a transformer encoder; see ``ModelSpec``.
-        masked: "last", "all", or a glob over module names; of an encoder "lora", "adapter", "frozen", "head" or "dropouts".
+        masked: "last", "all", or a glob over module names; of an encoder "updates", "adapter", "lora",
+            "frozen", "head" or "dropouts" (docs/text.md).
         keep: share of units that an instance keeps; None: ½, or what an encoder's placement of masks does best with
             (docs/text.md).
         seed, scheme: of the masks; the seed also initializes the weights.

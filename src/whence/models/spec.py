@@ -24,8 +24,9 @@ class ModelSpec:
         name: "mlp", "conv" or "ngrams", with widths after a colon: ``mlp:512,512``; or, for texts, an encoder of Hugging Face
             transformers: a folder, or a name on the hub. "auto": an MLP for features and pictures, n-grams for texts. For
             texts, "mlp" means n-grams.
-        masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "lora",
-            "adapter", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or "adapter".
+        masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "updates",
+            "adapter", "lora", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or
+            "updates".
         keep: share of units that an instance keeps. None until the model is built: then its placement's, ½ as a rule.
         seed, scheme: of the masks.
         max_length: tokens of a text that an encoder reads.
