@@ -344,7 +344,7 @@ def test_layers_that_are_not_a_list(tmp_path, reviews):
         WhenceError, match="an encoder whose layers are not found in AlbertModel: expected a list of 2 modules"
     ):
         whence.prepare(reviews, str(folder), masked="adapter")
-    for masked in ("lora", "frozen", "head", "dropouts"):
+    for masked in ("updates", "lora", "frozen", "head", "dropouts"):
         model, data = whence.prepare(reviews, str(folder), masked=masked)
         assert whence.fit(model, data, device="cpu", epochs=1).history
 

@@ -140,4 +140,4 @@ def layers_of(base: nn.Module) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     raise WhenceError("an encoder whose layers are not found", where=type(base).__name__, expected=f"a list of {count} modules",
-                      mend="Choose --masked lora, frozen or head.")  # fmt: skip
+                      mend="Choose --masked updates, lora, frozen or head.")  # fmt: skip

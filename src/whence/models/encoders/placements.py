@@ -1,6 +1,6 @@
 """Where masks are in an encoder, what is trained, and how: the choices of ``--masked`` for encoders.
 
-    updates    frozen encoder; an update of every weight of all linear layers, masks on the updates' outputs and on the pooled features
+    updates    frozen encoder; full updates of all linear layers, masks on what they add and on the pooled features
     lora       frozen encoder; low-rank updates of all linear layers, masks on the rank and on the pooled features
     adapter    frozen encoder; a bottleneck adapter after each layer, masks on the bottlenecks and on the pooled features
     frozen     frozen encoder, whose features are computed once; masks on a wide head
