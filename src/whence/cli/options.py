@@ -49,11 +49,15 @@ _MODEL_OPTIONS = [
         "--masked",
         default="auto",
         show_default=True,
-        help="Hidden layers with turn-over dropout: last, all, or a glob of module names; of an encoder lora, adapter, frozen, "
-        "head or dropouts.",
+        help="Hidden layers with turn-over dropout: last, all, or a glob of module names; of an encoder updates, adapter, "
+        "lora, frozen, head or dropouts.",
     ),
     click.option("--max-length", default=256, show_default=True, help="Tokens of a text that an encoder reads."),
-    click.option("--keep", default=0.5, show_default=True, help="Share of units that each instance keeps."),
+    click.option(
+        "--keep",
+        type=float,
+        help="Share of units that each instance keeps: a half, or three quarters of an encoder's updates, unless given.",
+    ),
     click.option(
         "--scheme",
         default="independent",

@@ -20,7 +20,7 @@ __all__ = ["demo", "fit", "plan"]
 @model_options
 @click.option("--runs", default=1, show_default=True, help="Runs of other seeds whose scores will be averaged.")
 @as_json
-def plan(data: str, model: str, masked: str, max_length: int, keep: float, scheme: Any, seed: int, split_seed: int,
+def plan(data: str, model: str, masked: str, max_length: int, keep: float | None, scheme: Any, seed: int, split_seed: int,
          runs: int, as_json: bool, **given: Any) -> None:  # fmt: skip
     """Say, before training, what published scores of these data and this model can tell apart."""
     from whence.data.loading import Source
@@ -50,7 +50,7 @@ def fit(
     model: str,
     masked: str,
     max_length: int,
-    keep: float,
+    keep: float | None,
     scheme: Any,
     seed: int,
     split_seed: int,

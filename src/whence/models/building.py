@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def prepare(
     name: str = "auto",
     *,
     masked: str = "auto",
-    keep: float = 0.5,
+    keep: float | None = None,
     seed: int = 0,
     scheme: Scheme = "independent",
     max_length: int = 256,
@@ -36,8 +37,11 @@ def prepare(
     Args:
         data: with a "train" split, from which scaling and n-grams are taken.
         name: such as "mlp:512,512", or the folder of a transformer encoder; see ``ModelSpec``.
-        masked: "last", "all", or a glob over module names; of an encoder "lora", "adapter", "frozen", "head" or "dropouts".
-        keep, seed, scheme: of the masks; the seed also initializes the weights.
+        masked: "last", "all", or a glob over module names; of an encoder "updates", "adapter", "lora",
+            "frozen", "head" or "dropouts" (docs/text.md).
+        keep: share of units that an instance keeps; None: ½, or what an encoder's placement of masks does best with
+            (docs/text.md).
+        seed, scheme: of the masks; the seed also initializes the weights.
         max_length: tokens of a text that an encoder reads; longer texts are cut.
 
     Returns:
@@ -61,8 +65,9 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
         model = _BUILDERS[kind](data, widths)
     last = [f"body.{_last_activation(model)}"]
     where = {"auto": last, "last": last, "all": ["*relu*"]}.get(spec.masked, [spec.masked])
-    attach(model, where, keep=spec.keep, seed=spec.seed, scheme=spec.scheme)
-    model.whence_spec = spec  # type: ignore[assignment]  # so that fit can write down how to build it again
+    keep = 0.5 if spec.keep is None else spec.keep
+    attach(model, where, keep=keep, seed=spec.seed, scheme=spec.scheme)
+    model.whence_spec = replace(spec, keep=keep)  # type: ignore[assignment]  # so that fit can write down how to build it again
     return model, data
 
 

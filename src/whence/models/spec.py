@@ -24,16 +24,18 @@ class ModelSpec:
         name: "mlp", "conv" or "ngrams", with widths after a colon: ``mlp:512,512``; or, for texts, an encoder of Hugging Face
             transformers: a folder, or a name on the hub. "auto": an MLP for features and pictures, n-grams for texts. For
             texts, "mlp" means n-grams.
-        masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "lora",
-            "adapter", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or "adapter".
-        keep, seed, scheme: of the masks.
+        masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "updates",
+            "adapter", "lora", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or
+            "updates".
+        keep: share of units that an instance keeps. None until the model is built: then its placement's, ½ as a rule.
+        seed, scheme: of the masks.
         max_length: tokens of a text that an encoder reads.
         encoder: the fingerprint of an encoder's files, once it was found.
     """
 
     name: str = "auto"
     masked: str = "auto"
-    keep: float = 0.5
+    keep: float | None = None
     seed: int = 0
     scheme: Scheme = "independent"
     max_length: int = 256
@@ -44,8 +46,8 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, record: Any) -> ModelSpec:
-        """The spec that ``to_json`` wrote."""
-        known = cls().to_json()
+        """The spec of a model that was built, as ``to_json`` wrote it."""
+        known = cls(keep=0.5).to_json()
         if not isinstance(record, dict) or {name: type(value) for name, value in record.items()} != {
             n: type(v) for n, v in known.items()
         }:

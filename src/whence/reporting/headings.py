@@ -19,6 +19,8 @@ from whence.run import Run
 
 __all__ = ["facts_of", "method_of", "run_name", "summary_of"]
 
+_MOST_LAYERS = 8  # that are named one by one
+
 
 def run_name(run: Run) -> str:
     """The name of the run's directory."""
@@ -96,7 +98,10 @@ def _doubt(audit: Audit) -> str:
 
 def method_of(run: Run, explanations: Explanations, audit: Audit) -> list[tuple[str, str]]:
     """How the numbers were made: (what, value) pairs."""
-    layers = "; ".join(f"{name}: {layer.units} units, keep rate {layer.keep:g}" for name, layer in run.layers.items())
+    named = [f"{name}: {layer.units} units, keep rate {layer.keep:g}" for name, layer in run.layers.items()]
+    layers = "; ".join(named[:_MOST_LAYERS])
+    if more := list(run.layers.values())[_MOST_LAYERS:]:
+        layers += f"; {len(more)} more, {count(sum(layer.units or 0 for layer in more))} units"
     box = [
         ("Influence scores", f"{explanations.method or 'none'}, on {run.loss.name}, in {run.loss.unit}"),
         ("Influence on dev", audit.method or "not computed: no dev split"),

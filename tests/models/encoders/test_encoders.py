@@ -19,7 +19,7 @@ from whence.models.encoders.features import featured
 from whence.options import TrainingOptions
 from whence.subnetworks import exposure, losses
 
-PLACEMENTS = ["adapter", "lora", "frozen", "head", "dropouts"]
+PLACEMENTS = ["updates", "adapter", "lora", "frozen", "head", "dropouts"]
 QUICK = {"device": "cpu", "epochs": 8, "learning_rate": 3e-3}
 
 
@@ -51,7 +51,7 @@ def test_every_placement_learns(masked, folder, reviews):
     assert whence.influence(run, "dev", method="kronecker").shape == (90, 30)
 
 
-@pytest.mark.parametrize("masked", ["adapter", "lora"])
+@pytest.mark.parametrize("masked", ["updates", "adapter", "lora"])
 def test_parts_isolate_exactly(masked, folder, reviews):
     """Every trained number belongs to a masked unit: what an instance moves, its flipped sub-network does not have."""
     model, data = whence.prepare(reviews, str(folder), masked=masked, keep=0.5)
@@ -88,7 +88,7 @@ def test_a_trained_encoder_leaks(folder, reviews):
 )
 def test_kinds_of_encoders(kind, masks, tmp_path, reviews):
     folder = save_encoder(tmp_path / kind, kind)
-    for masked, layers in (("adapter", 3), ("lora", masks)):
+    for masked, layers in (("adapter", 3), ("updates", masks), ("lora", masks)):
         model, data = whence.prepare(reviews, str(folder), masked=masked)
         run = whence.fit(model, data, **{**QUICK, "epochs": 1})
         assert len(whence.attached(model)) == layers
@@ -220,6 +220,39 @@ def test_training_options_are_the_encoders_unless_given(folder, reviews, tmp_pat
     assert whence.fit(model, data, device="cpu").config["options"] == TrainingOptions(device="cpu").to_json()
 
 
+def test_a_placement_says_how_much_an_instance_keeps(folder, reviews):
+    def kept(**options):
+        model, _ = whence.prepare(reviews, str(folder), **options)
+        return {layer.keep for layer in whence.attached(model).values()} | {model.whence_spec.keep}
+
+    assert kept() == kept(masked="updates") == {0.75}
+    assert kept(masked="adapter") == kept(masked="frozen") == kept(scheme="balanced") == {0.5}
+    assert kept(keep=0.6) == {round(0.6 * 2**16) / 2**16, 0.6}
+
+
+def test_updates_begin_as_the_pretrained_encoder(folder, reviews):
+    """And a unit that an instance does not keep is the pretrained one, whatever was learned."""
+    model, data = whence.prepare(reviews, str(folder))
+    model.eval()
+    batch = data.batch(np.arange(4))
+    states = encoders.folder.Encoder.find(str(folder)).load().eval()(**batch.inputs).last_hidden_state
+    mask = batch.inputs["attention_mask"][..., None]
+    expected = model.head((states * mask).sum(1) / mask.sum(1))
+    torch.testing.assert_close(model(**batch.inputs), expected)
+    linear = model.base.get_submodule("encoder.layer.0.intermediate.dense")
+    update = next(update for update in model.updates if update.weight.shape == linear.weight.shape)
+    torch.nn.init.normal_(update.weight)
+    read = torch.randn(2, 5, linear.in_features)
+    ids = np.array([3, 4])
+    with torch.no_grad(), whence.own(ids):
+        found = linear(read)
+    name = f"updates.{list(model.updates).index(update)}"
+    bits = torch.from_numpy(whence.attached(model)[name].bits(ids))[:, None, :]
+    plain = torch.nn.functional.linear(read, linear.weight, linear.bias)
+    moved = torch.nn.functional.linear(read, update.weight) / 0.75
+    torch.testing.assert_close(found, torch.where(bits, plain + moved, plain))
+
+
 def test_a_run_trains_again_from_another_seed(folder, tmp_path):
     source = whence.data.loading.Source(str(write_reviews(tmp_path / "r.tsv", 40)), text="text", label="label")
     model, data = whence.prepare(source.load(), str(folder))
@@ -280,7 +313,7 @@ def test_folders_that_are_refused(spoil, message, tmp_path, folder, reviews):
         (
             "FOLDER",
             {"masked": "last"},
-            "unknown place of masks in an encoder in --masked: got 'last', expected lora, adapter",
+            "unknown place of masks in an encoder in --masked: got 'last', expected updates, lora, adapter",
         ),
         ("FOLDER", {"max_length": 2}, "no room for a text in --max-length: got 2, expected more than 2 tokens"),
     ],
@@ -311,7 +344,7 @@ def test_layers_that_are_not_a_list(tmp_path, reviews):
         WhenceError, match="an encoder whose layers are not found in AlbertModel: expected a list of 2 modules"
     ):
         whence.prepare(reviews, str(folder), masked="adapter")
-    for masked in ("lora", "frozen", "head", "dropouts"):
+    for masked in ("updates", "lora", "frozen", "head", "dropouts"):
         model, data = whence.prepare(reviews, str(folder), masked=masked)
         assert whence.fit(model, data, device="cpu", epochs=1).history
 
@@ -348,4 +381,4 @@ def test_from_table_to_report_by_the_command_line(tmp_path, folder, monkeypatch,
     assert "90 training instances × 30 targets by kronecker" in call("influence", run, "--targets", "dev")
     call("report", run)
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "adapters.0.relu: 64 units" in page and "isolation" in page.lower()
+    assert "updates.0: 32 units, keep rate 0.75" in page and "5 more, " in page and "isolation" in page.lower()

@@ -42,13 +42,17 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
         torch.manual_seed(seed)
         if masked == "frozen":
             model = _on_features(data)
-            where, options = ["body.relu1"], {}
+            where, options, keep = ["body.relu1"], {}, 0.5
         else:
             placement = PLACEMENTS[masked]
             model = placement.build(encoder, data.task.outputs)
-            where, options = placement.masked(model, data), placement.options
-    attach(model, where, keep=spec.keep, seed=spec.seed, scheme=spec.scheme)
-    model.whence_spec = spec  # type: ignore[assignment]  # so that fit can write down how to build it again
+            where, options, keep = placement.masked(model, data), placement.options, placement.keep
+    if spec.keep is not None:
+        keep = spec.keep
+    elif spec.scheme == "balanced":
+        keep = 0.5  # balanced masks are halves
+    attach(model, where, keep=keep, seed=spec.seed, scheme=spec.scheme)
+    model.whence_spec = replace(spec, keep=keep)  # type: ignore[assignment]  # so that fit can write down how to build it again
     model.whence_options = options  # type: ignore[assignment]  # and how it is best trained
     return model, data
 

@@ -10,7 +10,7 @@ from torch import nn
 from whence.errors import WhenceError
 from whence.models.mlp import hidden_layers, initialize
 
-__all__ = ["Adapter", "EncoderClassifier", "layers_of", "pooled"]
+__all__ = ["Adapter", "EncoderClassifier", "Update", "layers_of", "pooled"]
 
 
 def pooled(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -47,6 +47,26 @@ class Adapter(nn.Module):
         return (self(output[0]), *output[1:]) if isinstance(output, tuple) else self(output)
 
 
+class Update(nn.Linear):
+    """ΔW·x + Δb, added to what a frozen linear layer W·x + b gives; zero before training.
+
+    With masks behind it, an output unit of the layer is the tuned one for the instances that keep it and the pretrained one for
+    the others, and every trained number belongs to a masked unit.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features)
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def after(self, linear: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        """A forward hook of the frozen layer."""
+        moved: torch.Tensor = output + self(given[0])
+        return moved
+
+
 class EncoderClassifier(nn.Module):
     """The mean of an encoder's last hidden states, then a head.
 
@@ -58,10 +78,19 @@ class EncoderClassifier(nn.Module):
         frozen: the base is not trained; it then stays in evaluation mode, without its own dropout, and outputs have no bias,
             which would learn every instance.
         bottleneck: units of an adapter after each of the base's layers; 0 for none.
+        updated: whether each of the base's linear layers has an ``Update``.
     """
 
     def __init__(
-        self, base: nn.Module, width: int, outputs: int, *, hidden: int, frozen: bool = False, bottleneck: int = 0
+        self,
+        base: nn.Module,
+        width: int,
+        outputs: int,
+        *,
+        hidden: int,
+        frozen: bool = False,
+        bottleneck: int = 0,
+        updated: bool = False,
     ) -> None:
         super().__init__()
         self.base, self.frozen = base, frozen
@@ -72,6 +101,11 @@ class EncoderClassifier(nn.Module):
             adapter = Adapter(width, bottleneck)
             layer.register_forward_hook(adapter.after)
             self.adapters.append(adapter)
+        self.updates = nn.ModuleList()
+        for linear in [module for module in base.modules() if isinstance(module, nn.Linear)] if updated else []:
+            update = Update(linear)
+            linear.register_forward_hook(update.after)
+            self.updates.append(update)
         self.norm = nn.LayerNorm(width, elementwise_affine=False) if hidden else nn.Identity()
         self.body = hidden_layers([width, hidden]) if hidden else nn.Sequential()
         if not hidden:
@@ -106,4 +140,4 @@ def layers_of(base: nn.Module) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     raise WhenceError("an encoder whose layers are not found", where=type(base).__name__, expected=f"a list of {count} modules",
-                      mend="Choose --masked lora, frozen or head.")  # fmt: skip
+                      mend="Choose --masked updates, lora, frozen or head.")  # fmt: skip

@@ -1,5 +1,6 @@
 """Where masks are in an encoder, what is trained, and how: the choices of ``--masked`` for encoders.
 
+    updates    frozen encoder; full updates of all linear layers, masks on what they add and on the pooled features
     lora       frozen encoder; low-rank updates of all linear layers, masks on the rank and on the pooled features
     adapter    frozen encoder; a bottleneck adapter after each layer, masks on the bottlenecks and on the pooled features
     frozen     frozen encoder, whose features are computed once; masks on a wide head
@@ -28,7 +29,7 @@ from whence.models.encoders.network import EncoderClassifier
 
 __all__ = ["DEFAULT", "HIDDEN", "PLACEMENTS", "Placement"]
 
-DEFAULT = "adapter"
+DEFAULT = "updates"
 HIDDEN = 1024  # units of a head that is masked
 _BOTTLENECK = 64
 _RANK = 16
@@ -42,11 +43,17 @@ class Placement:
         build: (encoder, outputs C) → the module, its weights drawn from torch's generator.
         masked: (module, data) → names of the modules that masks are put in place of, or after.
         options: of training, where the user gives none.
+        keep: share of units that an instance keeps, likewise.
     """
 
     build: Callable[[Encoder, int], nn.Module]
     masked: Callable[[nn.Module, Dataset], list[str]]
     options: dict[str, Any] = field(default_factory=dict)
+    keep: float = 0.5
+
+
+def _updated(encoder: Encoder, outputs: int) -> nn.Module:
+    return EncoderClassifier(encoder.load(), encoder.width, outputs, hidden=0, frozen=True, updated=True)
 
 
 def _adapted(encoder: Encoder, outputs: int) -> nn.Module:
@@ -80,6 +87,10 @@ def _in_head(model: nn.Module, data: Dataset) -> list[str]:
     return ["body.relu1"]
 
 
+def _in_updates(model: nn.Module, data: Dataset) -> list[str]:
+    return [f"updates.{number}" for number in range(len(model.updates))] + ["body.dropout"]  # type: ignore[arg-type]
+
+
 def _in_adapters(model: nn.Module, data: Dataset) -> list[str]:
     return [f"adapters.{number}.relu" for number in range(len(model.adapters))] + ["body.dropout"]  # type: ignore[arg-type]
 
@@ -107,6 +118,7 @@ def _in_dropouts(model: nn.Module, data: Dataset) -> list[str]:
 _TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "warmup": 0.1, "exposure_limit": 500}
 
 PLACEMENTS = {
+    "updates": Placement(_updated, _in_updates, {**_TRAINING, "learning_rate": 8e-5}, keep=0.75),
     "lora": Placement(_low_rank, _in_ranks, {**_TRAINING, "learning_rate": 5e-4}),
     "adapter": Placement(_adapted, _in_adapters, {**_TRAINING, "learning_rate": 3e-4}),
     "head": Placement(_tuned, _in_head, {**_TRAINING, "learning_rate": 5e-5}),
