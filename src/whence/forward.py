@@ -12,6 +12,7 @@ from torch import nn
 
 from whence.data import Batch, Dataset
 from whence.data.inputs import ModelInputs
+from whence.data.tokens import tokens_at_once
 from whence.dropout import flipped, full, own, random
 from whence.errors import WhenceError
 
@@ -77,17 +78,15 @@ def predict(model: nn.Module, data: Dataset, mask: Mask = "full", *, batch_size:
         float32 [N, C]: logits, or predictions of a regression.
     """
     device = device_of(model)
-    lengths = getattr(data.inputs, "lengths", None)
-    # Texts of like length go through together, so that little is padding.
-    order = None if lengths is None else np.argsort(lengths, kind="stable")
+    parts = data.parts(batch_size, tokens_at_once(device))
     blocks = []
     with evaluating(model), torch.no_grad():
-        for batch in data.batches(batch_size, order):
-            moved = batch.to(device)
-            with mask_context(mask, moved):
-                blocks.append(outputs(model, moved.inputs).float().cpu())
+        for rows in parts:
+            batch = data.batch(rows).to(device)
+            with mask_context(mask, batch):
+                blocks.append(outputs(model, batch.inputs).float().cpu())
     given = torch.cat(blocks).numpy()
-    return given if order is None else given[np.argsort(order)]
+    return given[np.argsort(np.concatenate(parts))]
 
 
 def mask_context(mask: Mask, batch: Batch) -> AbstractContextManager[Any]:

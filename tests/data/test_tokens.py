@@ -10,7 +10,7 @@ from torch import nn
 
 import whence
 from whence.data import Classification, Dataset
-from whence.data.tokens import TokenInputs
+from whence.data.tokens import TokenInputs, together
 from whence.forward import predict
 from whence.options import TrainingOptions
 from whence.schedule import Schedule, alike
@@ -44,9 +44,26 @@ def test_fingerprints_tell_rows_apart():
     assert len(set(prints)) == 4
 
 
-def test_batches_of_long_texts_are_small():
-    data = _dataset(tokens([2**13, 1, 1, 1, 1]))
-    assert [len(batch.rows) for batch in data.batches(4)] == [2, 2, 1]
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 200), st.integers(0, 5))
+def test_passes_hold_every_row_once_in_batches_that_fit(count, size, most, seed):
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 60, 400)
+    rows = generator.permutation(400)[:count]
+    parts = together(lengths, rows, size, most)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(rows))
+    for part in parts:
+        assert 1 <= len(part) <= size
+        assert len(part) == 1 or len(part) * lengths[part].max() <= most
+    assert (np.diff(lengths[np.concatenate(parts)]) >= 0).all()
+    for part, following in zip(parts, parts[1:], strict=False):  # and none could have taken one more
+        more = len(part) + 1
+        assert more > size or more * lengths[following[0]] > most
+
+
+def test_a_dataset_knows_its_lengths():
+    data = _dataset(tokens([9, 1, 8, 1, 1]))
+    assert [part.tolist() for part in data.parts(4, 16)] == [[1, 3, 4], [2], [0]]
+    assert [part.tolist() for part in data.parts(2, 1000, np.array([4, 0, 1]))] == [[4, 1], [0]]
 
 
 @given(st.integers(1, 700), st.integers(1, 16), st.integers(0, 5))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from whence.data.inputs import ArrayInputs, Inputs, ItemInputs, ModelInputs, to_device
 from whence.data.tasks import Classification, Regression, Task, well_formed
+from whence.data.tokens import together
 from whence.errors import WhenceError
 from whence.masks import as_ids
 
@@ -124,16 +124,19 @@ class Dataset:
             rows, torch.from_numpy(self.mask_ids[rows]), self.inputs.gather(rows), torch.from_numpy(self.targets[rows])
         )
 
-    def batches(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        """All instances, ``size`` at a time, or fewer where inputs say that more would not fit memory.
+    def parts(self, size: int, tokens: int, rows: np.ndarray | None = None) -> list[np.ndarray]:
+        """Rows in batches for a pass in which their order does not matter: texts of like length together.
 
         Args:
-            order: int64 [N], all rows in another order than that of the data.
+            size: rows of a batch, at most.
+            tokens: of a batch of texts, padding counted, at most.
+            rows: int64 [B]; by default all.
         """
-        size = min(size, getattr(self.inputs, "most", size))
-        order = np.arange(len(self)) if order is None else order
-        for start in range(0, len(self), size):
-            yield self.batch(order[start : start + size])
+        rows = np.arange(len(self)) if rows is None else rows
+        lengths: np.ndarray | None = getattr(self.inputs, "lengths", None)
+        if lengths is None:
+            return np.split(rows, np.arange(size, len(rows), size))
+        return together(lengths, rows, size, tokens)
 
     def fingerprint(self) -> str:
         """A hash of ids, groups, splits, inputs and targets: 32 hexadecimal digits."""

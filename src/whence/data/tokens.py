@@ -10,9 +10,32 @@ import torch
 
 from whence.data.inputs import ModelInputs
 
-__all__ = ["FeatureInputs", "TokenInputs"]
+__all__ = ["FeatureInputs", "TokenInputs", "together", "tokens_at_once"]
 
-_TOKENS_AT_ONCE = 2**14
+
+def tokens_at_once(device: torch.device) -> int:
+    """How many tokens a pass is given at once, padding counted: as many as a processor's caches like, or a card's cores."""
+    return 2**11 if device.type == "cpu" else 2**14
+
+
+def together(lengths: np.ndarray, rows: np.ndarray, size: int, tokens: int) -> list[np.ndarray]:
+    """Texts in batches of like length, so that little is padding.
+
+    Args:
+        lengths: int64 [N], of all texts.
+        rows: int64 [B], of those in question.
+        size: rows of a batch, at most.
+        tokens: of a batch with its padding, at most (of one row alone, as many as it has).
+
+    Returns:
+        int64 arrays that hold each of ``rows`` once, the shortest first.
+    """
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    ends, start = [], 0
+    for place, length in enumerate(lengths[rows].tolist()):
+        if place - start >= max(1, min(size, tokens // max(1, length))):
+            ends.append(start := place)
+    return np.split(rows, ends)
 
 
 class TokenInputs:
@@ -38,11 +61,6 @@ class TokenInputs:
     def lengths(self) -> np.ndarray:
         """int64 [N], tokens of each row."""
         return np.diff(self.starts)
-
-    @property
-    def most(self) -> int:
-        """How many rows fit a batch whose memory stays modest, whatever rows these are."""
-        return max(1, _TOKENS_AT_ONCE // max(1, int(self.lengths.max(initial=1))))
 
     def gather(self, rows: np.ndarray) -> dict[str, ModelInputs]:
         filled, source = self._places(rows)

@@ -51,17 +51,15 @@ class Classes:
         return rows, slots if self.per_class else torch.zeros_like(slots)
 
 
-def by_classes(residuals: torch.Tensor, batch: int) -> list[np.ndarray]:
-    """Rows of residuals [N, C] in batches, those with like numbers of classes that matter together, as each costs a probe."""
+def by_classes(residuals: torch.Tensor) -> list[np.ndarray]:
+    """Rows of residuals [N, C] in groups that have like numbers of classes that matter, as each costs a probe."""
     counts = matters(residuals).sum(1).numpy()
     order = np.argsort(-counts, kind="stable")
     ends, start = [], 0
-    for end in [*(np.flatnonzero(np.diff(counts[order])) + 1), len(order)]:
-        while end - start > batch:
-            ends.append(start := start + batch)
+    for end in np.flatnonzero(np.diff(counts[order])) + 1:
         if end - start >= _FULL:
-            ends.append(start := end)
-    return [rows for rows in np.split(order, ends) if len(rows)]
+            ends.append(start := int(end))
+    return np.split(order, ends)
 
 
 class Demand:

@@ -12,10 +12,13 @@ from torch import nn
 
 from whence.attachment import attached
 from whence.data import Batch, Dataset
+from whence.data.tokens import tokens_at_once
 from whence.dropout import TurnOverDropout, explicit, full
 from whence.forward import device_of, evaluating, outputs
 
 __all__ = ["Head", "features_of", "find_head"]
+
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,16 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     )
 
 
-def features_of(model: nn.Module, head: Head, data: Dataset, batch_size: int = 512) -> torch.Tensor:
-    """What the head reads for each instance when all units are present: float32 [N, H], on the model's device."""
+def features_of(model: nn.Module, head: Head, data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the head reads for each instance when all units are present, and what it writes.
+
+    Returns:
+        float32 [N, H] on the model's device; the model's outputs, float32 [N, C] on the CPU.
+    """
     blocks: list[torch.Tensor] = []
+    given: list[torch.Tensor] = []
+    device = device_of(model)
+    parts = data.parts(_BATCH, tokens_at_once(device))
 
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         blocks.append(inputs[0].detach().float().clone())  # it may be written to later
@@ -124,8 +134,9 @@ def features_of(model: nn.Module, head: Head, data: Dataset, batch_size: int = 5
     hook = head.linear.register_forward_pre_hook(keep)
     try:
         with evaluating(model), full(), torch.no_grad():
-            for batch in data.batches(batch_size):
-                outputs(model, batch.to(device_of(model)).inputs)
+            for rows in parts:
+                given.append(outputs(model, data.batch(rows).to(device).inputs).float().cpu())
     finally:
         hook.remove()
-    return torch.cat(blocks)
+    order = torch.from_numpy(np.argsort(np.concatenate(parts)))
+    return torch.cat(blocks)[order.to(device)], torch.cat(given)[order]

@@ -26,7 +26,7 @@ from whence.forward import Mask, predict
 from whence.quantities import Quantity
 from whence.run import Run
 
-__all__ = ["Kernel", "Residual", "mean_curvature", "residuals", "residuals_at"]
+__all__ = ["Kernel", "Residual", "mean_curvature", "residuals_at"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 
@@ -51,7 +51,7 @@ class Kernel:
         WhenceError: the model does not end in a linear layer; the quantity has no gradient; a bad option.
     """
 
-    version = 1
+    version = 2
     rows_of = staticmethod(instance_rows)
 
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "auto",
@@ -69,24 +69,25 @@ class Kernel:
                               mend="Use method turnover or first_order.")  # fmt: skip
         if residual == "auto":
             residual = "softened" if run.task.kind == "classification" else "random"
-        self.temperature = matched_temperature(run) if residual == "softened" else 1.0
-        masks: list[Mask] = ["flipped"] if residual == "flipped" else ["full"]
+        features, full = features_of(run.model, head, run.train)
+        target_features, of_targets = features_of(run.model, head, targets)
+        self.temperature = matched_temperature(run, full) if residual == "softened" else 1.0
+        masks: list[Mask] = ["flipped"] if residual == "flipped" else []
         if residual == "random":
             masks = [-1 - number for number in range(subnetworks)]
-        self.residuals = torch.stack(
-            [residuals(run, run.train, run.loss, mask, self.temperature) for mask in masks]
-        ).mean(0)  # (N, C)
-        of_targets = residuals(run, targets, quantity, "full", self.temperature) * quantity.helps  # (M, C)
-        self.target_residuals = of_targets / (len(run.train) * mean_curvature(run, self.temperature))
-        self.features = _with_one(features_of(run.model, head, run.train)).cpu()  # (N, H+1)
+        said = [torch.from_numpy(predict(run.model, run.train, mask)) for mask in masks] or [full / self.temperature]
+        self.residuals = torch.stack([residuals_at(given, run.train, run.loss) for given in said]).mean(0)  # (N, C)
+        wanted = residuals_at(of_targets / self.temperature, targets, quantity) * quantity.helps  # (M, C)
+        self.target_residuals = wanted / (len(run.train) * mean_curvature(said[0], run.train, run.loss))
+        self.features = _with_one(features).cpu()  # (N, H+1)
         second_moment = (self.features.T.double() @ self.features.double()) / len(self.features)
         ridge = (
             damping
             * second_moment.diagonal().mean().clamp_min(1e-12)
             * torch.eye(len(second_moment), dtype=torch.float64)
         )
-        target_features = _with_one(features_of(run.model, head, targets)).cpu()
-        self.whitened = torch.linalg.solve(second_moment + ridge, target_features.T.double()).float()  # (H+1, M)
+        asked = _with_one(target_features).cpu().double()
+        self.whitened = torch.linalg.solve(second_moment + ridge, asked.T).float()  # (H+1, M)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self.of_rows(np.arange(start, stop))
@@ -94,16 +95,6 @@ class Kernel:
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         similarity = self.features[rows] @ self.whitened  # (R, M)
         return (similarity * (self.residuals[rows] @ self.target_residuals.T)).numpy()
-
-
-def residuals(run: Run, data: Dataset, quantity: Quantity, mask: Mask, temperature: float = 1.0) -> torch.Tensor:
-    """−∂Q/∂o of each instance at o = outputs / temperature, the outputs computed under a mask: float32 [N, C].
-
-    Raises:
-        WhenceError: the quantity has no gradient.
-    """
-    given = torch.from_numpy(predict(run.model, data, mask)) / temperature
-    return residuals_at(given, data, quantity)
 
 
 def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> torch.Tensor:
@@ -121,14 +112,12 @@ def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> to
     return -torch.autograd.grad(values.sum(), given)[0]
 
 
-def mean_curvature(run: Run, temperature: float = 1.0, sample: int = 2048) -> float:
-    """g: the mean second derivative of the training loss in one output over T, over training instances and outputs."""
-    part = run.train.select(np.arange(min(sample, len(run.train))))
-    given = (torch.from_numpy(predict(run.model, part, "flipped")) / temperature).requires_grad_()
+def mean_curvature(outputs: torch.Tensor, data: Dataset, loss: Quantity) -> float:
+    """g: the mean second derivative of a loss in one output, over outputs [N, C] of instances; of the first 2,048 of them."""
+    given = outputs[:2048].detach().clone().requires_grad_()
     with torch.enable_grad():
-        gradient = torch.autograd.grad(run.loss(given, torch.from_numpy(part.targets)).sum(), given, create_graph=True)[
-            0
-        ]
+        values = loss(given, torch.from_numpy(data.targets[: len(given)]))
+        gradient = torch.autograd.grad(values.sum(), given, create_graph=True)[0]
         if not gradient.requires_grad:  # piecewise linear losses have none
             return 1.0
         diagonal = [

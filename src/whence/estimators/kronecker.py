@@ -15,6 +15,8 @@ undecided about class c hold the weights of class c in place, and that is where 
 The probabilities p behind w, e(z) and e(x) are what the model would say of an instance unseen (``unseen.py``), since in-sample
 residuals vanish with memorization. Terms in which e_c(z) or e_c(x) is below a tenth of the instance's largest are left out.
 
+Two classes have one direction in which outputs matter, o₁ − o₀, which takes the place of both classes.
+
 Layers that read many positions (tokens, patches of a picture) have gradients G_c = Σ_p J_c,p a_pᵀ, a sum that does not
 factor. They are kept in the leading principal components of what the layer reads and of what it moves, and
 
@@ -65,7 +67,7 @@ class Kronecker:
         WhenceError: no trained layer of a known kind; the quantity has no gradient; a bad option.
     """
 
-    version = 1
+    version = 2
     rows_of = staticmethod(instance_rows)
 
     def __init__(
@@ -85,7 +87,13 @@ class Kronecker:
         unseen, of_targets = as_unseen(run, targets, self.reading.features, share)
         self.residuals = residuals_at(unseen, run.train, run.loss)  # (N, C)
         wanted = residuals_at(of_targets, targets, quantity) * quantity.helps / len(run.train)  # (M, C)
-        self._learn(wanted, _curvature(run, unseen), damping)
+        curvature = _curvature(run, unseen)
+        self.directions = torch.eye(wanted.shape[1])
+        if _opposite(self.residuals) and _opposite(wanted):
+            self.directions = torch.tensor([[-1.0, 1.0]]) / 2**0.5
+            self.residuals, wanted = self.residuals @ self.directions.T, wanted @ self.directions.T
+            curvature = curvature.sum(1, keepdim=True)
+        self._learn(wanted, curvature, damping)
         self._meet(targets, wanted)
         self.reading.forget(targets)
 
@@ -93,10 +101,12 @@ class Kronecker:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        scores = torch.zeros(len(rows), self.targets)
-        residuals = self.residuals[rows]
-        for some in by_classes(residuals, self.reading.batch):
-            scores[some] = self._scores(rows[some], residuals[some])
+        scores, residuals = torch.zeros(len(rows), self.targets), self.residuals[rows]
+        place = np.empty(len(self.residuals), np.int64)
+        place[rows] = np.arange(len(rows))
+        for alike in by_classes(residuals):
+            for some in self.reading.divided(self.run.train, rows[alike]):
+                scores[place[some]] = self._scores(some, self.residuals[some])
         return scores.numpy()
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
@@ -115,7 +125,7 @@ class Kronecker:
     def _meet(self, targets: Dataset, wanted: torch.Tensor) -> None:
         """Show all targets to all parts, and note for each class which of them ask: int64 [M_c], in that order."""
         asking: list[list[torch.Tensor]] = [[] for _ in range(wanted.shape[1])]
-        for rows in by_classes(wanted, self.reading.batch):
+        for rows in [some for alike in by_classes(wanted) for some in self.reading.divided(targets, alike)]:
             classes = self._classes(wanted[rows])
             for c, met in enumerate(asking):
                 met.append(torch.from_numpy(rows)[classes.of(c)[0]])
@@ -144,15 +154,20 @@ class Kronecker:
 
     def _look(self, data: Dataset, rows: np.ndarray, classes: Classes) -> list[Look]:
         """What each part needs of some instances, under probes of their classes."""
-        probes = classes.probes() if self.reading.per_class else self.reading.probes
+        probes = classes.probes() @ self.directions if self.reading.per_class else self.reading.probes
         _, views = self.reading.views(data.batch(rows), probes)
         reads = self.reading.reads(data, rows, views)
         return [part.look(read, view) for part, read, view in zip(self.reading.parts, reads, views, strict=True)]
 
 
+def _opposite(residuals: torch.Tensor) -> bool:
+    """Whether they are of two classes and one is the other's negative, as of a loss that probabilities alone determine."""
+    return residuals.shape[1] == 2 and float(residuals.sum(1).abs().max()) <= 1e-5 * float(residuals.abs().max())
+
+
 def _curvature(run: Run, unseen: torch.Tensor) -> torch.Tensor:
     """The second derivative of the loss in each output, [N, C]: p(1 − p), or for other tasks the mean one."""
     if not isinstance(run.task, Classification):
-        return torch.full_like(unseen, mean_curvature(run))
+        return torch.full_like(unseen, mean_curvature(unseen, run.train, run.loss))
     p = unseen.softmax(1)
     return p * (1 - p)

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 
 from whence.data import Dataset
+from whence.data.tokens import tokens_at_once
 from whence.estimators.parts import Part, part_for
 from whence.estimators.views import LayerView, Views, probes_of
+from whence.forward import device_of
 from whence.run import Run
 
 __all__ = ["Features", "Glimpse", "Reading"]
 
+_BATCH = 1024  # instances
 _BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
 _SAMPLE, _MOVING_SAMPLE = 2048, 128  # instances that principal components are taken from, fewer where that is more than
 _SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
@@ -66,7 +69,6 @@ class Reading:
         views: the layers. Without any, nothing else is there.
         parts: one per layer.
         probes: of the outputs, float32 [R, C].
-        batch: instances that fit in memory at once under all probes.
     """
 
     def __init__(self, run: Run, *, averaged: bool = False) -> None:
@@ -81,7 +83,11 @@ class Reading:
         _, first = self.views(self.train.batch(np.array([longest])), self.probes)
         reads = sum(view.reads.numel() for view in first)
         moves = sum(move.numel() for view in first for move in view.each)
-        self.batch = max(1, min(1024, _BATCH_NUMBERS // (reads + moves)))
+        # What fits in memory at once under all probes: so many instances or, of texts, so many tokens.
+        fit = max(1, min(_BATCH, _BATCH_NUMBERS // (reads + moves)))
+        self._batch = fit if lengths is None else _BATCH
+        length = 1 if lengths is None else int(lengths[longest])
+        self._tokens = min(_BATCH_NUMBERS * length // (reads + moves), tokens_at_once(device_of(run.model)))
         read = [[view.reads for view in views] for views in self._sample(_SAMPLE, reads, None)]
         moved = [[view.moves for view in views] for views in self._sample(_MOVING_SAMPLE, reads + moves, self.probes)]
         self.per_class = len(self.probes) == run.task.outputs
@@ -90,16 +96,17 @@ class Reading:
             for n in range(len(self.views.layers))
         ]
 
+    def divided(self, data: Dataset, rows: np.ndarray | None = None) -> list[np.ndarray]:
+        """Rows of a data set, by default all, in batches that fit in memory under all probes."""
+        return data.parts(self._batch, self._tokens, rows)
+
     def all(self, data: Dataset) -> Iterator[Glimpse]:
         """Every instance once, those of like length together."""
         if id(data) in self._reads:
-            yield from self._reads[id(data)].batches(self.batch)
+            yield from self._reads[id(data)].batches(self._batch)
             return
-        lengths = _lengths(data)
         kept: _Kept | None = None
-        order = np.arange(len(data)) if lengths is None else np.argsort(lengths, kind="stable")
-        for start in range(0, len(data), self.batch):
-            rows = order[start : start + self.batch]
+        for start, rows in enumerate(self.divided(data)):
             outputs, views = self.views(data.batch(rows), None)
             reads = [part.kept(view) for part, view in zip(self.parts, views, strict=True)]
             seen = Glimpse(rows, outputs.cpu(), reads)
@@ -142,9 +149,8 @@ class Reading:
         """Views of training instances spread over the data, so many of them that memory allows."""
         size = max(8, min(most, _SAMPLE_NUMBERS // numbers))
         chosen = np.unique(np.linspace(0, len(self.train) - 1, size).astype(np.int64))
-        some = self.train.select(chosen)
-        for batch in some.batches(min(512 if probes is None else 64, self.batch)):
-            yield self.views(batch, probes)[1]
+        for rows in self.train.parts(min(512 if probes is None else 64, self._batch), self._tokens, chosen):
+            yield self.views(self.train.batch(rows), probes)[1]
 
 
 class _Kept:

@@ -18,6 +18,7 @@ from whence.run import Run
 __all__ = ["matched_temperature"]
 
 _HIGHEST = 64.0
+_SAMPLE = 2048  # training instances that speak for all
 
 
 def matched_temperature(run: Run, logits: torch.Tensor | None = None) -> float:
@@ -31,10 +32,11 @@ def matched_temperature(run: Run, logits: torch.Tensor | None = None) -> float:
     """
     if not isinstance(run.task, Classification):
         raise WhenceError("softening is defined for classification", where="the run", got=run.task.kind)
-    labels = torch.from_numpy(run.train.targets)
-    wanted = _error(_behind(torch.from_numpy(predict(run.model, run.train, "flipped")), labels), 1.0)
-    logits = torch.from_numpy(predict(run.model, run.train)) if logits is None else logits
-    behind = _behind(logits, labels)
+    rows = np.unique(np.linspace(0, len(run.train) - 1, min(_SAMPLE, len(run.train))).astype(np.int64))
+    some = run.train.select(rows)
+    labels = torch.from_numpy(some.targets)
+    wanted = _error(_behind(torch.from_numpy(predict(run.model, some, "flipped")), labels), 1.0)
+    behind = _behind(torch.from_numpy(predict(run.model, some)) if logits is None else logits[rows], labels)
     low, high = 1.0, _HIGHEST
     if _error(behind, low) >= wanted:
         return low

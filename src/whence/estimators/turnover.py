@@ -56,7 +56,7 @@ class Turnover:
             assert head is not None and head.masked is not None
             self.layer = self.layers[head.masked]
             self.weight = head.linear.weight.detach().float()  # (C, D)
-            self.features = features_of(run.model, head, targets)  # (M, D)
+            self.features = features_of(run.model, head, targets)[0]  # (M, D)
             bias = head.linear.bias
             self.bias = torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().float()  # (C,)
 

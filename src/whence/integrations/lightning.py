@@ -22,7 +22,7 @@ try:
     from lightning.pytorch import Callback
 except ImportError:
     try:
-        from pytorch_lightning import Callback
+        from pytorch_lightning import Callback  # type: ignore[assignment,unused-ignore]  # the same class under another name
     except ImportError as error:
         raise WhenceError("Lightning is not installed", where="whence.integrations.lightning",
                           mend="pip install 'whence[lightning]'") from error  # fmt: skip

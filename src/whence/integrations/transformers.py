@@ -40,7 +40,6 @@ __all__ = ["IdCollator", "MaskCallback", "as_dataset"]
 
 Rows = Sequence[Mapping[str, Any]]
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
-_TOKENS_AT_ONCE = 2**14
 
 
 class IdCollator:
@@ -169,11 +168,6 @@ class CollatedInputs(ItemInputs):
     def lengths(self) -> np.ndarray:
         """int64 [N], tokens of each row; ones where rows are no texts."""
         return np.array([len(self.item(row).get("input_ids", [0])) for row in range(len(self))], np.int64)
-
-    @property
-    def most(self) -> int:
-        """How many rows fit a batch whose memory stays modest, whatever rows these are."""
-        return max(1, _TOKENS_AT_ONCE // max(1, int(self.lengths.max(initial=1))))
 
     def gather(self, rows: np.ndarray) -> dict[str, ModelInputs]:
         return dict(self.collate([dict(self.item(row)) for row in rows]))

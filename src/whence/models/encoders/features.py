@@ -19,7 +19,7 @@ import torch
 
 from whence.data import Dataset
 from whence.data.inputs import to_device
-from whence.data.tokens import FeatureInputs, TokenInputs
+from whence.data.tokens import FeatureInputs, TokenInputs, together, tokens_at_once
 from whence.fingerprints import digest
 from whence.forward import evaluating
 from whence.models.encoders.folder import Encoder
@@ -70,11 +70,8 @@ def _compute(encoder: Encoder, tokens: TokenInputs, path: Path) -> None:
         base.cuda()
     device = next(base.parameters()).device
     features = np.lib.format.open_memmap(path, "w+", np.float32, (len(tokens), encoder.width))
-    order = np.argsort(tokens.lengths, kind="stable")
-    size = min(tokens.most, 256)
     with evaluating(base), torch.no_grad():
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+        for rows in together(tokens.lengths, np.arange(len(tokens)), 256, tokens_at_once(device)):
             given: Any = to_device(tokens.gather(rows), device)
             states = base(**given).last_hidden_state  # (B, L, H)
             features[rows] = pooled(states, given["attention_mask"]).cpu().numpy()
