@@ -9,8 +9,9 @@ from torch import nn
 
 import whence
 from tests.toys import blobs, network, trained
-from whence.data import Dataset
+from whence.data import Classification, Dataset
 from whence.data.inputs import ArrayInputs
+from whence.data.tokens import TokenInputs
 from whence.estimators import components, curvatures, parts
 from whence.estimators.kronecker import Kronecker
 from whence.estimators.softening import matched_temperature
@@ -109,8 +110,8 @@ def test_a_sketched_bag_keeps_inner_products():
     assert torch.all((cosine - 0.5).abs() < 0.12)
 
 
-def oracle(run, damping, summed=False):
-    """The formula of the module, written out with whole per-instance gradients, for a network of linear layers."""
+def oracle(run, damping):
+    """The formula of the module, written out with whole per-instance gradients."""
     temperature = matched_temperature(run)
     train, test = (run.dataset(name) for name in ("train", "test"))
     views, eye = Views(run.model, train), torch.eye(3)
@@ -122,25 +123,43 @@ def oracle(run, damping, summed=False):
         for whole in (eye[train.targets] - p, eye[test.targets] - p_test)
     )
     total = torch.zeros(len(train), len(test))
-    for a, b in zip(seen, seen_test, strict=True):
+    for layer, a, b in zip(views.layers, seen, seen_test, strict=True):
+        reads, reads_test, tokens = a.reads, b.reads, False
+        if isinstance(layer, nn.Linear):
+            tokens = reads.shape[1] > 1
+            reads, reads_test = (parts.mean_read(some)[:, None] for some in (reads, reads_test))
+        lengths = a.moves.sum(2).norm(dim=2)
         for c in range(3):
             w = p[:, c] * (1 - p[:, c])
             heaviest, sums = w.sort(descending=True)[0], w.sort(descending=True)[0].cumsum(0)
             w_kept = torch.where(w >= heaviest[(sums < 0.9 * w.sum()).sum()], w, 0)
-            moment = torch.einsum("n,npi,npj->ij", w_kept, a.reads, a.reads) / w.sum()
-            square = (a.reads**2).sum(1).mean()
+            moment = torch.einsum("n,npi,npj->ij", w_kept, reads, reads) / w.sum()
+            square = (reads**2).sum(1).mean()
             inverse = torch.linalg.inv(moment + damping * square * torch.eye(len(moment)))
             both = e[:, c, None] * e_test[:, c] / w.mean() / len(train)
-            if a.reads.shape[1] > 1:
+            if reads.shape[1] > 1:
                 g, h = (torch.einsum("nph,npd->nhd", v.moves[:, c], v.reads) for v in (a, b))
                 total += both * torch.einsum("nhd,de,mhe->nm", g, inverse, h)
             else:
-                similarity = a.reads[:, 0] @ inverse @ b.reads[:, 0].T
-                total += both * similarity * torch.einsum("nph,mph->nm", a.moves[:, c], b.moves[:, c])
+                similarity = reads[:, 0] @ inverse @ reads_test[:, 0].T
+                mine, theirs = (nn.functional.normalize(v.moves[:, c].sum(1), dim=1) for v in (a, b))
+                direction = torch.ones(()) if tokens else mine @ theirs.T
+                total += both * similarity * direction * lengths.square().mean()
     return total.numpy()
 
 
-@pytest.mark.parametrize("make", [lambda: trained(widths=(6, 8, 7, 3)), picture_run])
+def text_run():
+    """Texts of two to five tokens under a layer that reads each token, and one that reads their mean."""
+    torch.manual_seed(1)
+    model, generator = whence.attach(Reader(3), ["dropped"]), np.random.default_rng(0)
+    lengths = generator.integers(2, 6, 69)
+    tokens = generator.integers(1, 20, lengths.sum()).astype(np.int32)
+    inputs = TokenInputs(tokens, np.concatenate([[0], lengths.cumsum()]), None, padding=0)
+    data = Dataset(np.arange(69), inputs, np.arange(69) % 3, Classification(("a", "b", "c")))
+    return whence.Run(model, data.select(np.arange(60)), test=data.select(np.arange(60, 69)))
+
+
+@pytest.mark.parametrize("make", [lambda: trained(widths=(6, 8, 7, 3)), picture_run, text_run])
 def test_scores_are_the_formula(make):
     run = make()
     scores = whence.influence(run, method="kronecker", damping=0.4, share=0.0)

@@ -155,9 +155,7 @@ class Kronecker:
     def _look(self, data: Dataset, rows: np.ndarray, classes: Classes) -> list[Look]:
         """What each part needs of some instances, under probes of their classes."""
         probes = classes.probes() @ self.directions if self.reading.per_class else self.reading.probes
-        _, views = self.reading.views(data.batch(rows), probes)
-        reads = self.reading.reads(data, rows, views)
-        return [part.look(read, view) for part, read, view in zip(self.reading.parts, reads, views, strict=True)]
+        return self.reading.looks(data, rows, probes)
 
 
 def _opposite(residuals: torch.Tensor) -> bool:

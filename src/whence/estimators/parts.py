@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
+from torch import nn
+from torch.nn.functional import normalize
 
 from whence.estimators.components import leading, principal, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
 from whence.estimators.views import LayerView
 
-__all__ = ["Averaged", "Factored", "Part", "Summed", "mean_read", "part_for"]
+__all__ = ["Averaged", "Factored", "Kind", "Look", "Part", "Summed", "kind_of", "mean_read", "part_for", "pooled_moves"]
 
 _READS, _MOVES = 2048, 1024  # principal components that are kept, at most, of a layer with one position
-_SUMMED_READS, _SUMMED_MOVES = 128, 16  # and of a layer with many
+_TOKENS = 256  # of one with many that is averaged
+_SUMMED_READS, _SUMMED_MOVES = 128, 16  # and of one with many that is not
 _POOLED = 128  # components that ridge models are given
 
 Look: TypeAlias = tuple[torch.Tensor, ...]
+Kind: TypeAlias = Literal["plain", "tokens", "maps"]
 
 
 class Part:
     """One layer: seen on a sample, it learns from all training instances, is solved, meets the targets, then compares.
 
     Attributes:
+        moving: whether comparing needs to know how outputs move with what the layer writes, and so a backward pass.
         scale: how far the outputs move with what the layer writes, root mean square over outputs.
         width: d, columns that are kept of what the layer reads.
     """
 
+    moving = True
     scale: float
     width: int
     read_basis: torch.Tensor | None
     square: float  # the mean square of what the layer reads
     dimension: int  # D, columns that it reads
+
+    def __init__(self, reads: torch.Tensor, moves: torch.Tensor, basis: torch.Tensor | None) -> None:
+        """Reads [n, D] and moves [m, R, P, H] of samples; the components [D, d] that are kept of what the layer reads."""
+        self.read_basis = basis
+        self.width, self.dimension = width_after(reads.shape[1], basis), min(reads.shape[1], _READS)
+        self.square = float((reads**2).mean())
+        self.scale = _scale(moves)
 
     def kept(self, view: LayerView) -> torch.Tensor:
         """What is kept of what the layer reads: [B, P, d], on the CPU."""
@@ -63,8 +76,8 @@ class Part:
         self.inverses = self.curvatures.inverses(damping * self.square)
         del self.curvatures
 
-    def look(self, kept: torch.Tensor, view: LayerView) -> Look:
-        """What comparing needs of instances of which ``kept`` [B, P, d] was kept, seen under R probes."""
+    def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
+        """What comparing needs of instances of which ``kept`` [B, P, d] was kept, seen under R probes if it is ``moving``."""
         raise NotImplementedError
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
@@ -87,53 +100,82 @@ class Part:
         return rows @ self.inverses[self.demand.shared[c]]
 
 
-def part_for(reads: list[torch.Tensor], moves: list[torch.Tensor], *, per_class: bool, averaged: bool = False) -> Part:
+def kind_of(layer: nn.Module, positions: int) -> Kind:
+    """What the positions of a layer are: one, the tokens of a sequence, or the places of a feature map."""
+    if positions == 1:
+        return "plain"
+    return "maps" if isinstance(layer, nn.Conv1d | nn.Conv2d) else "tokens"
+
+
+def part_for(kind: Kind, reads: torch.Tensor, moves: torch.Tensor, *, per_class: bool, averaged: bool = False) -> Part:
     """The part of a layer, seen on two samples of training instances.
 
     Args:
-        reads: what the layer reads, float32 [B, P, D] each; moves: how the outputs move with it, [B, R, P, H] each.
+        kind: of its positions.
+        reads: what the layer reads, float32 [n, P, D], of ``plain`` layers and tokens the mean over positions, so P is 1.
+        moves: how the outputs move with it, [m, R, P, H], of these the sum over positions.
         per_class: whether there is one probe per output, as sums over positions need. If not, positions are averaged.
-        averaged: whether ridge models alone will ask, so that positions are averaged and no instances compared.
+        averaged: whether ridge models alone will ask, so that no instances are compared.
     """
-    most = max(read.shape[1] for read in reads + [move[:, 0] for move in moves])  # batches of texts differ in length
-    read = torch.cat([_padded(read, most, 1) for read in reads])
-    move = torch.cat([_padded(move, most, 2) for move in moves])
+    if kind == "maps" and per_class and not averaged:
+        return Summed(reads, moves)
+    reads = mean_read(reads)
     if averaged:
-        return Averaged(read, move)
-    return Summed(read, move) if per_class and most > 1 else Factored(read, move, per_class=per_class)
+        return Averaged(reads, moves, principal(reads, _READS if kind == "plain" else _POOLED))
+    if kind == "tokens":
+        return Averaged(reads, moves, principal(reads, _TOKENS), for_ridges=_POOLED)
+    basis = leading(reads, _READS)
+    if _still(moves):
+        return Averaged(reads, moves, basis, for_ridges=None if basis is None else _POOLED)
+    return Factored(reads, moves, basis, per_class=per_class)
 
 
 class Averaged(Part):
-    """A layer that ridge models are told of, and nobody else: positions averaged, few columns lost.
+    """A layer whose positions are averaged, and which moves the outputs of all instances alike: [āᵀA_c⁻¹ā].
 
-    Leverages live in directions in which instances hardly differ, which comparing can do without.
+    So does the last layer of a network. Those that read the tokens of a text do not, but comparing how they move them foretold
+    retraining little better and costs a backward pass per class (docs/estimators.md). Nor do ridge models want to know.
     """
 
-    def __init__(self, reads: torch.Tensor, moves: torch.Tensor) -> None:
-        self.read_basis = principal(reads.flatten(0, 1), _READS if reads.shape[1] == 1 else _SUMMED_READS)
-        self.width = width_after(reads.shape[2], self.read_basis)
-        self.scale = _scale(moves)
+    moving = False
+
+    def __init__(
+        self, reads: torch.Tensor, moves: torch.Tensor, basis: torch.Tensor | None, *, for_ridges: int | None = None
+    ) -> None:
+        super().__init__(reads, moves, basis)
+        self.for_ridges = for_ridges
 
     def kept(self, view: LayerView) -> torch.Tensor:
         return project(mean_read(view.reads)[:, None], self.read_basis).cpu()
 
     def pooled(self, kept: torch.Tensor) -> torch.Tensor:
-        return kept[:, 0]
+        return kept[:, 0, : self.for_ridges]
+
+    def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
+        return (kept[:, 0],)
+
+    def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
+        (reads,) = look
+        for c in range(len(self.asked)):
+            rows, _ = classes.of(c)
+            wanted = self._solved(reads[rows], c) * (self.scale**2 * amounts[rows, c, None])
+            self.asked[c] = _joined(self.asked[c], wanted)  # (M_c, d)
+
+    def similarity(self, look: Look, c: int, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        return look[0].index_select(0, rows) @ self.asked[c].T
 
 
 class Factored(Part):
-    """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[J_c·J_c].
+    """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[Ĵ_c·Ĵ_c], Ĵ_c of the same length for all instances.
 
-    With random probes in place of one per output, J_c·J_c is their mean, the same for all classes.
+    With random probes in place of one per output, there is one Ĵ for all classes.
     """
 
-    def __init__(self, reads: torch.Tensor, moves: torch.Tensor, *, per_class: bool) -> None:
-        self.scale = _scale(moves)
-        reads, moves = mean_read(reads), moves.sum(2)  # (n, D), (m, R, H)
-        self.per_class = per_class
-        self.read_basis = leading(reads, _READS)
-        self.width, self.dimension = width_after(reads.shape[1], self.read_basis), min(reads.shape[1], _READS)
-        self.square = float((reads**2).mean())
+    def __init__(
+        self, reads: torch.Tensor, moves: torch.Tensor, basis: torch.Tensor | None, *, per_class: bool
+    ) -> None:
+        super().__init__(reads, moves, basis)
+        moves, self.per_class = moves.sum(2), per_class  # (m, R, H)
         self.move_basis = principal(moves.flatten(0, 1) if per_class else moves.flatten(1), _MOVES)
 
     def begin(self, demand: Demand) -> None:
@@ -143,7 +185,8 @@ class Factored(Part):
     def kept(self, view: LayerView) -> torch.Tensor:
         return project(mean_read(view.reads)[:, None], self.read_basis).cpu()
 
-    def look(self, kept: torch.Tensor, view: LayerView) -> Look:
+    def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
+        assert view is not None
         return kept[:, 0], self._moves(view)
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
@@ -159,27 +202,27 @@ class Factored(Part):
         return (reads.index_select(0, rows) @ self.asked[c].T).mul_(moves @ self.moved[c].T)
 
     def _moves(self, view: LayerView) -> torch.Tensor:
-        """[B, R, h], or [B, 1, h] where all classes share it."""
+        """[B, R, h], or [B, 1, h] where all classes share it, of length ``scale``."""
         each = [_summed(moves) for moves in view.each]
         if not self.per_class:
-            each = [torch.cat(each, dim=1) / len(each) ** 0.5]
-        return torch.stack([project(moves, self.move_basis) for moves in each], dim=1).cpu()
+            each = [torch.cat(each, dim=1)]
+        moves = torch.stack([project(moves, self.move_basis) for moves in each], dim=1).cpu()
+        return normalize(moves, dim=2) * self.scale
 
 
 class Summed(Part):
     """A layer that reads many positions: ⟨G_c(z), G_c(x) A_c⁻¹⟩ with G_c = Σ_p J_c,p a_pᵀ, in principal components."""
 
     def __init__(self, reads: torch.Tensor, moves: torch.Tensor) -> None:
-        self.read_basis = principal(reads.flatten(0, 1), _SUMMED_READS)
+        super().__init__(reads[:, 0], moves, principal(reads.flatten(0, 1), _SUMMED_READS))
         self.move_basis = principal(moves.flatten(0, 2), _SUMMED_MOVES)
-        self.width = self.dimension = width_after(reads.shape[2], self.read_basis)
-        self.square = float((reads**2).sum(1).mean())
-        self.scale = _scale(moves)
+        self.dimension, self.square = self.width, float((reads**2).sum(1).mean())
 
     def kept(self, view: LayerView) -> torch.Tensor:
         return project(view.reads, self.read_basis).cpu()
 
-    def look(self, kept: torch.Tensor, view: LayerView) -> Look:
+    def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
+        assert view is not None
         moves = torch.stack([project(moves, self.move_basis) for moves in view.each], dim=1).cpu()  # (B, R, P, h)
         return (torch.einsum("brph,bpd->brhd", moves, kept),)
 
@@ -204,6 +247,19 @@ def mean_read(reads: torch.Tensor) -> torch.Tensor:
     return reads.sum(1) / (reads != 0).any(2).sum(1, keepdim=True).clamp_min(1)
 
 
+def pooled_moves(view: LayerView) -> torch.Tensor:
+    """How outputs move with a layer, over all its positions: [B, R, 1, H]."""
+    return torch.stack([_summed(moves) for moves in view.each], dim=1)[:, :, None]
+
+
+def _still(moves: torch.Tensor) -> bool:
+    """Whether a layer moves the outputs of all instances [m, R, P, H] alike, and each output as far."""
+    lengths = moves[0].flatten(1).norm(dim=1)
+    return torch.allclose(moves, moves[:1].expand_as(moves), rtol=1e-4, atol=1e-6) and torch.allclose(
+        lengths, lengths[:1].expand_as(lengths), rtol=1e-4
+    )
+
+
 def _scale(moves: torch.Tensor) -> float:
     """How far each probe moves with what a layer writes, from [m, R, P, H]: root mean square over instances and probes."""
     return float((moves.sum(2) ** 2).sum(2).mean().sqrt())
@@ -212,15 +268,6 @@ def _scale(moves: torch.Tensor) -> float:
 def _summed(moves: torch.Tensor) -> torch.Tensor:
     """Over positions: [B, P, H] as [B, H]."""
     return moves[:, 0] if moves.shape[1] == 1 else moves.sum(1)
-
-
-def _padded(values: torch.Tensor, positions: int, axis: int) -> torch.Tensor:
-    missing = positions - values.shape[axis]
-    if not missing:
-        return values
-    shape = [*values.shape]
-    shape[axis] = missing
-    return torch.cat([values, values.new_zeros(shape)], dim=axis)
 
 
 def _joined(before: torch.Tensor, more: torch.Tensor) -> torch.Tensor:

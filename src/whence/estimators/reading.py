@@ -14,7 +14,7 @@ import torch
 
 from whence.data import Dataset
 from whence.data.tokens import tokens_at_once
-from whence.estimators.parts import Part, part_for
+from whence.estimators.parts import Look, Part, kind_of, mean_read, part_for, pooled_moves
 from whence.estimators.views import LayerView, Views, probes_of
 from whence.forward import device_of
 from whence.run import Run
@@ -23,8 +23,12 @@ __all__ = ["Features", "Glimpse", "Reading"]
 
 _BATCH = 1024  # instances
 _BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE, _MOVING_SAMPLE = 2048, 128  # instances that principal components are taken from, fewer where that is more than
-_SAMPLE_NUMBERS = 2**26  # numbers that layers read and move
+_SAMPLE, _SAMPLED_TEXTS, _MOVING_SAMPLE = (
+    2048,
+    512,
+    128,
+)  # instances that principal components and lengths are taken from
+_SAMPLE_NUMBERS = 2**26  # that layers read and move in them, at most
 _KEPT_BYTES = 2**29  # of what was read of one data set, and as many of its features; above it, passes are repeated
 
 
@@ -69,6 +73,8 @@ class Reading:
         views: the layers. Without any, nothing else is there.
         parts: one per layer.
         probes: of the outputs, float32 [R, C].
+        per_class: whether that is one for each output.
+        moving: whether any part asks how outputs move.
     """
 
     def __init__(self, run: Run, *, averaged: bool = False) -> None:
@@ -76,25 +82,55 @@ class Reading:
         if not self.views.layers:
             return
         self.train, self.probes = run.train, probes_of(run.task.outputs)
+        self.per_class = len(self.probes) == run.task.outputs
         self._reads: dict[int, _Kept] = {}
         self._features: dict[int, list[Features]] = {}
         lengths = _lengths(self.train)
         longest = 0 if lengths is None else int(np.argmax(lengths))
         _, first = self.views(self.train.batch(np.array([longest])), self.probes)
-        reads = sum(view.reads.numel() for view in first)
-        moves = sum(move.numel() for view in first for move in view.each)
-        # What fits in memory at once under all probes: so many instances or, of texts, so many tokens.
-        fit = max(1, min(_BATCH, _BATCH_NUMBERS // (reads + moves)))
-        self._batch = fit if lengths is None else _BATCH
-        length = 1 if lengths is None else int(lengths[longest])
-        self._tokens = min(_BATCH_NUMBERS * length // (reads + moves), tokens_at_once(device_of(run.model)))
-        read = [[view.reads for view in views] for views in self._sample(_SAMPLE, reads, None)]
-        moved = [[view.moves for view in views] for views in self._sample(_MOVING_SAMPLE, reads + moves, self.probes)]
-        self.per_class = len(self.probes) == run.task.outputs
+        self._allow(lengths, longest, first, device_of(run.model))
+        kinds = [kind_of(layer, view.reads.shape[1]) for layer, view in zip(self.views.layers, first, strict=True)]
+        whole = [kind == "maps" and self.per_class and not averaged for kind in kinds]
+        most = _SAMPLE if lengths is None else _SAMPLED_TEXTS
+        reads, moves = self._reads_of_some(most, first, whole), self._moves_of_some(first, whole)
         self.parts: list[Part] = [
-            part_for([b[n] for b in read], [b[n] for b in moved], per_class=self.per_class, averaged=averaged)
-            for n in range(len(self.views.layers))
+            part_for(kind, read, move, per_class=self.per_class, averaged=averaged)
+            for kind, read, move in zip(kinds, reads, moves, strict=True)
         ]
+        self.moving = any(part.moving for part in self.parts)
+
+    def _allow(self, lengths: np.ndarray | None, longest: int, first: list[LayerView], device: torch.device) -> None:
+        """Find out what fits in memory at once under all probes: so many instances or, of texts, so many tokens."""
+        numbers = sum(view.reads.numel() + sum(move.numel() for move in view.each) for view in first)
+        self._batch = max(1, min(_BATCH, _BATCH_NUMBERS // numbers)) if lengths is None else _BATCH
+        length = 1 if lengths is None else int(lengths[longest])
+        self._tokens = min(_BATCH_NUMBERS * length // numbers, tokens_at_once(device))
+
+    def _reads_of_some(self, most: int, first: list[LayerView], whole: list[bool]) -> list[torch.Tensor]:
+        """What each layer reads of a sample, all positions where ``whole`` says so and else their mean: [n, P, D] each."""
+
+        def of(view: LayerView, all_positions: bool) -> torch.Tensor:
+            return view.reads if all_positions else mean_read(view.reads)[:, None]
+
+        numbers = sum(of(view, every).numel() for view, every in zip(first, whole, strict=True))
+        found = [
+            [of(view, every) for view, every in zip(views, whole, strict=True)]
+            for views in self._sample(most, numbers, None)
+        ]
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def _moves_of_some(self, first: list[LayerView], whole: list[bool]) -> list[torch.Tensor]:
+        """How outputs move with each layer, likewise, the sum over positions: [m, R, P, H] each."""
+
+        def of(view: LayerView, all_positions: bool) -> torch.Tensor:
+            return view.moves if all_positions else pooled_moves(view)
+
+        numbers = sum(of(view, every).numel() for view, every in zip(first, whole, strict=True))
+        found = [
+            [of(view, every) for view, every in zip(views, whole, strict=True)]
+            for views in self._sample(_MOVING_SAMPLE, numbers, self.probes)
+        ]
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
     def divided(self, data: Dataset, rows: np.ndarray | None = None) -> list[np.ndarray]:
         """Rows of a data set, by default all, in batches that fit in memory under all probes."""
@@ -117,11 +153,18 @@ class Reading:
         if kept is not None:
             self._reads[id(data)] = kept
 
-    def reads(self, data: Dataset, rows: np.ndarray, views: list[LayerView]) -> list[torch.Tensor]:
-        """What each part keeps of some instances, from an earlier pass or else from their views: float32 [B, P, d] each."""
-        if id(data) in self._reads:
-            return self._reads[id(data)].of(rows)
-        return [part.kept(view) for part, view in zip(self.parts, views, strict=True)]
+    def looks(self, data: Dataset, rows: np.ndarray, probes: torch.Tensor) -> list[Look]:
+        """What each part compares some instances by, seen under probes [R, C] or [R, B, C].
+
+        Where no part asks how outputs move, and an earlier pass was kept, the model is not asked.
+        """
+        kept = self._reads.get(id(data))
+        if kept is not None and not self.moving:
+            return [part.look(read, None) for part, read in zip(self.parts, kept.of(rows), strict=True)]
+        _, views = self.views(data.batch(rows), probes if self.moving else None)
+        pairs = list(zip(self.parts, views, strict=True))
+        reads = [part.kept(view) for part, view in pairs] if kept is None else kept.of(rows)
+        return [part.look(read, view) for (part, view), read in zip(pairs, reads, strict=True)]
 
     def features(self, data: Dataset) -> Iterator[Features]:
         """Every instance once: positions averaged, layers scaled by how far the outputs move with what they write."""

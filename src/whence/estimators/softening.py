@@ -18,7 +18,7 @@ from whence.run import Run
 __all__ = ["matched_temperature"]
 
 _HIGHEST = 64.0
-_SAMPLE = 2048  # training instances that speak for all
+_SAMPLE = 512  # training instances that speak for all
 
 
 def matched_temperature(run: Run, logits: torch.Tensor | None = None) -> float:

@@ -27,7 +27,6 @@ from whence.data.tasks import Task
 from whence.estimators.base import cholesky
 from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
-from whence.forward import predict
 from whence.run import Run
 
 __all__ = ["LeftOut", "as_unseen", "likely_temperature"]
@@ -44,15 +43,14 @@ def as_unseen(run: Run, targets: Dataset, features: Passes, share: float) -> tup
 
     Args:
         features: a pass over a data set (``reading.py``).
-        share: of the ridge models in the mixture, 0 to 1; with 0, features are not asked for.
+        share: of the ridge models in the mixture, 0 to 1.
 
     Returns:
         Log-probabilities (softened logits where share is 0), or predictions of a regression, which has nothing to soften, as to
         scale all residuals changes no order.
     """
     if share == 0:
-        ours, of_targets = (torch.from_numpy(predict(run.model, data)) for data in (run.train, targets))
-        return _softened(run, ours, of_targets)
+        return _softened(run, *(_in_order(features(data))[0] for data in (run.train, targets)))
     wanted = torch.from_numpy(run.train.targets)
     wanted = one_hot(wanted, run.task.outputs).float() if run.task.kind == "classification" else wanted[:, None].float()
     model = LeftOut(run.task.outputs)
@@ -67,9 +65,12 @@ def as_unseen(run: Run, targets: Dataset, features: Passes, share: float) -> tup
     return _mixed(run.task, network, (theirs, theirs_of_targets), wanted, share)
 
 
-def _in_order(passed: Iterable[Features], ask: Callable[[Features], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _in_order(
+    passed: Iterable[Features], ask: Callable[[Features], torch.Tensor] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of all instances of a pass, in their own order: outputs [N, C], and what is answered [2, B, C] as [2, N, C]."""
-    rows, outputs, answers = zip(*((some.rows, some.outputs, ask(some)) for some in passed), strict=True)
+    found = [(some.rows, some.outputs, some.outputs[None] if ask is None else ask(some)) for some in passed]
+    rows, outputs, answers = zip(*found, strict=True)
     order = np.argsort(np.concatenate(rows))
     return torch.cat(outputs)[order], torch.cat(answers, dim=1)[:, order]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
@@ -13,6 +14,7 @@ import torch
 import whence
 from tests.models.encoders.tiny import save_encoder, write_reviews
 from whence import WhenceError
+from whence.dropout import explicit
 from whence.evaluation.recipes import recipe_of
 from whence.models import encoders
 from whence.models.encoders.features import featured
@@ -69,6 +71,30 @@ def test_parts_isolate_exactly(masked, folder, reviews):
         assert torch.equal(model(**batch.inputs), before)
     with torch.no_grad(), whence.own(batch.mask_ids):
         assert not torch.allclose(model(**batch.inputs), before, atol=1e-2)
+
+
+def test_updates_are_added_to_the_weights_where_no_mask_is_between(folder, reviews):
+    model, data = whence.prepare(reviews, str(folder))
+    run = whence.fit(model, data, **{**QUICK, "epochs": 2})
+    inputs = data.batch(np.arange(9)).inputs
+    model = copy.deepcopy(run.model.eval())
+    products = []
+    with torch.no_grad(), whence.full():
+        hooks = [module.register_forward_hook(lambda *_: products.append(1)) for module in model.updates]
+        together = model(**inputs)
+        for hook in hooks:
+            hook.remove()
+    assert len(products) == len(model.updates) == 12
+    ones = {name: torch.ones(layer.units) for name, layer in whence.attached(model).items()}
+    with torch.no_grad(), explicit(ones):  # masks that leave all units as they are
+        torch.testing.assert_close(together, model(**inputs), rtol=1e-4, atol=1e-5)
+        for update in model.updates:  # and a copy has its own
+            torch.nn.init.zeros_(update.weight)
+            torch.nn.init.zeros_(update.bias)
+        pretrained = model(**inputs)
+    with torch.no_grad(), whence.full():
+        torch.testing.assert_close(model(**inputs), pretrained, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(run.model(**inputs), pretrained, atol=1e-2)
 
 
 def test_a_trained_encoder_leaks(folder, reviews):

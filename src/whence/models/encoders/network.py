@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from whence.dropout import in_force
 from whence.errors import WhenceError
 from whence.models.mlp import hidden_layers, initialize
 
-__all__ = ["Adapter", "EncoderClassifier", "Update", "layers_of", "pooled"]
+__all__ = ["Adapter", "EncoderClassifier", "Tuned", "Update", "layers_of", "pooled"]
 
 
 def pooled(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -61,10 +63,30 @@ class Update(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def after(self, linear: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        """A forward hook of the frozen layer."""
-        moved: torch.Tensor = output + self(given[0])
-        return moved
+    def forward(self, states: torch.Tensor, weight: Any = None, bias: Any = None) -> torch.Tensor:
+        """ΔW·x + Δb, or with the frozen layer's W and b what both give, by one product in place of two."""
+        weight = self.weight if weight is None else self.weight + weight
+        return F.linear(states, weight, self.bias if bias is None else self.bias + bias)
+
+
+class Tuned(nn.Linear):
+    """A frozen linear layer with its ``Update``, in the layer's place and with its weights under their own names."""
+
+    def __init__(self, linear: nn.Linear, update: Update) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self._update = (update,)  # in a tuple, since it is registered elsewhere
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., D] → [..., H]."""
+        (update,) = self._update
+        masks = in_force()
+        if masks is None or masks.mode == "full":
+            together: torch.Tensor = update(states, self.weight, self.bias)
+            return together
+        apart: torch.Tensor = super().forward(states) + update(states)
+        return apart
 
 
 class EncoderClassifier(nn.Module):
@@ -102,10 +124,12 @@ class EncoderClassifier(nn.Module):
             layer.register_forward_hook(adapter.after)
             self.adapters.append(adapter)
         self.updates = nn.ModuleList()
-        for linear in [module for module in base.modules() if isinstance(module, nn.Linear)] if updated else []:
-            update = Update(linear)
-            linear.register_forward_hook(update.after)
-            self.updates.append(update)
+        for name, linear in (
+            [pair for pair in base.named_modules() if isinstance(pair[1], nn.Linear)] if updated else []
+        ):
+            self.updates.append(update := Update(linear))
+            parent, _, last = name.rpartition(".")
+            setattr(base.get_submodule(parent), last, Tuned(linear, update))
         self.norm = nn.LayerNorm(width, elementwise_affine=False) if hidden else nn.Identity()
         self.body = hidden_layers([width, hidden]) if hidden else nn.Sequential()
         if not hidden:
