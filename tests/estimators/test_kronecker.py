@@ -16,7 +16,7 @@ from whence.estimators import components, curvatures, parts
 from whence.estimators.kronecker import Kronecker
 from whence.estimators.softening import matched_temperature
 from whence.estimators.unseen import LeftOut
-from whence.estimators.views import Views, probes_of
+from whence.estimators.views import Views, mean_read, probes_of
 from whence.forward import outputs, predict
 from whence.quantities import loss_of
 
@@ -127,7 +127,7 @@ def oracle(run, damping):
         reads, reads_test, tokens = a.reads, b.reads, False
         if isinstance(layer, nn.Linear):
             tokens = reads.shape[1] > 1
-            reads, reads_test = (parts.mean_read(some)[:, None] for some in (reads, reads_test))
+            reads, reads_test = (mean_read(some)[:, None] for some in (reads, reads_test))
         lengths = a.moves.sum(2).norm(dim=2)
         for c in range(3):
             w = p[:, c] * (1 - p[:, c])
@@ -268,7 +268,7 @@ def test_few_components_are_taken_only_where_they_lose_next_to_nothing():
 def test_padding_takes_no_part():
     reads = torch.randn(5, 4, 3)
     padded = torch.cat([reads, torch.zeros(5, 6, 3)], dim=1)
-    torch.testing.assert_close(parts.mean_read(padded), reads.mean(1))
+    torch.testing.assert_close(mean_read(padded), reads.mean(1))
 
 
 class Reader(nn.Module):

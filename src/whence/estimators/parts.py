@@ -10,14 +10,14 @@ from torch.nn.functional import normalize
 
 from whence.estimators.components import leading, principal, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
-from whence.estimators.views import LayerView
+from whence.estimators.views import LayerView, mean_read
 
-__all__ = ["Averaged", "Factored", "Kind", "Look", "Part", "Summed", "kind_of", "mean_read", "part_for", "pooled_moves"]
+__all__ = ["Averaged", "Factored", "Kind", "Look", "Part", "Summed", "kind_of", "part_for", "pooled_moves"]
 
 _READS, _MOVES = 2048, 1024  # principal components that are kept, at most, of a layer with one position
 _TOKENS = 256  # of one with many that is averaged
 _SUMMED_READS, _SUMMED_MOVES = 128, 16  # and of one with many that is not
-_POOLED = 128  # components that ridge models are given
+_POOLED, _POOLED_TOKENS = 128, 48  # components that ridge models are given
 
 Look: TypeAlias = tuple[torch.Tensor, ...]
 Kind: TypeAlias = Literal["plain", "tokens", "maps"]
@@ -123,7 +123,7 @@ def part_for(kind: Kind, reads: torch.Tensor, moves: torch.Tensor, *, per_class:
     if averaged:
         return Averaged(reads, moves, principal(reads, _READS if kind == "plain" else _POOLED))
     if kind == "tokens":
-        return Averaged(reads, moves, principal(reads, _TOKENS), for_ridges=_POOLED)
+        return Averaged(reads, moves, principal(reads, _TOKENS), for_ridges=_POOLED_TOKENS)
     basis = leading(reads, _READS)
     if _still(moves):
         return Averaged(reads, moves, basis, for_ridges=None if basis is None else _POOLED)
@@ -146,7 +146,7 @@ class Averaged(Part):
         self.for_ridges = for_ridges
 
     def kept(self, view: LayerView) -> torch.Tensor:
-        return project(mean_read(view.reads)[:, None], self.read_basis).cpu()
+        return project(view.mean[:, None], self.read_basis).cpu()
 
     def pooled(self, kept: torch.Tensor) -> torch.Tensor:
         return kept[:, 0, : self.for_ridges]
@@ -183,7 +183,7 @@ class Factored(Part):
         self.moved = [torch.empty(0)] * demand.amounts.shape[1]
 
     def kept(self, view: LayerView) -> torch.Tensor:
-        return project(mean_read(view.reads)[:, None], self.read_basis).cpu()
+        return project(view.mean[:, None], self.read_basis).cpu()
 
     def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
         assert view is not None
@@ -238,13 +238,6 @@ class Summed(Part):
         (gradients,) = look
         chosen = gradients.flatten(0, 1).index_select(0, rows * gradients.shape[1] + slots)
         return chosen.flatten(1) @ self.asked[c].T
-
-
-def mean_read(reads: torch.Tensor) -> torch.Tensor:
-    """Positions [B, P, D] averaged, those of padding (all zero) left out: [B, D]."""
-    if reads.shape[1] == 1:
-        return reads[:, 0]
-    return reads.sum(1) / (reads != 0).any(2).sum(1, keepdim=True).clamp_min(1)
 
 
 def pooled_moves(view: LayerView) -> torch.Tensor:

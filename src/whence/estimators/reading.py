@@ -6,7 +6,7 @@ for the next where there is room.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from whence.data import Dataset
 from whence.data.tokens import tokens_at_once
-from whence.estimators.parts import Look, Part, kind_of, mean_read, part_for, pooled_moves
+from whence.estimators.parts import Kind, Look, Part, kind_of, part_for, pooled_moves
 from whence.estimators.views import LayerView, Views, probes_of
 from whence.forward import device_of
 from whence.run import Run
@@ -22,12 +22,9 @@ from whence.run import Run
 __all__ = ["Features", "Glimpse", "Reading"]
 
 _BATCH = 1024  # instances
-_BATCH_NUMBERS = 2**24  # that layers read and move, in one batch of instances
-_SAMPLE, _SAMPLED_TEXTS, _MOVING_SAMPLE = (
-    2048,
-    512,
-    128,
-)  # instances that principal components and lengths are taken from
+_BATCH_NUMBERS = 2**25  # that layers read and move, in one batch of instances
+_SAMPLE, _SAMPLED_TEXTS = 2048, 512  # instances that principal components are taken from
+_MOVING_SAMPLE, _MOVING_TEXTS = 128, 32  # and how far outputs move
 _SAMPLE_NUMBERS = 2**26  # that layers read and move in them, at most
 _KEPT_BYTES = 2**29  # of what was read of one data set, and as many of its features; above it, passes are repeated
 
@@ -88,29 +85,32 @@ class Reading:
         lengths = _lengths(self.train)
         longest = 0 if lengths is None else int(np.argmax(lengths))
         _, first = self.views(self.train.batch(np.array([longest])), self.probes)
-        self._allow(lengths, longest, first, device_of(run.model))
         kinds = [kind_of(layer, view.reads.shape[1]) for layer, view in zip(self.views.layers, first, strict=True)]
+        self._allow(1 if lengths is None else int(lengths[longest]), first, kinds)
         whole = [kind == "maps" and self.per_class and not averaged for kind in kinds]
-        most = _SAMPLE if lengths is None else _SAMPLED_TEXTS
-        reads, moves = self._reads_of_some(most, first, whole), self._moves_of_some(first, whole)
+        sizes = (_SAMPLE, _MOVING_SAMPLE) if lengths is None else (_SAMPLED_TEXTS, _MOVING_TEXTS)
+        reads, moves = self._reads_of_some(sizes[0], first, whole), self._moves_of_some(sizes[1], first, whole)
         self.parts: list[Part] = [
             part_for(kind, read, move, per_class=self.per_class, averaged=averaged)
             for kind, read, move in zip(kinds, reads, moves, strict=True)
         ]
         self.moving = any(part.moving for part in self.parts)
 
-    def _allow(self, lengths: np.ndarray | None, longest: int, first: list[LayerView], device: torch.device) -> None:
-        """Find out what fits in memory at once under all probes: so many instances or, of texts, so many tokens."""
-        numbers = sum(view.reads.numel() + sum(move.numel() for move in view.each) for view in first)
-        self._batch = max(1, min(_BATCH, _BATCH_NUMBERS // numbers)) if lengths is None else _BATCH
-        length = 1 if lengths is None else int(lengths[longest])
-        self._tokens = min(_BATCH_NUMBERS * length // numbers, tokens_at_once(device))
+    def _allow(self, length: int, first: list[LayerView], kinds: list[Kind]) -> None:
+        """Find out what fits in memory at once: so many instances or, of texts, so many tokens; tokens are asked for reads only."""
+        numbers = sum(view.reads.numel() for view in first)
+        numbers += sum(
+            move.numel() for view, kind in zip(first, kinds, strict=True) if kind != "tokens" for move in view.each
+        )
+        texts = _lengths(self.train) is not None
+        self._batch = _BATCH if texts else max(1, min(_BATCH, _BATCH_NUMBERS // numbers))
+        self._tokens = min(_BATCH_NUMBERS * length // numbers, tokens_at_once(device_of(self.views.model)))
 
     def _reads_of_some(self, most: int, first: list[LayerView], whole: list[bool]) -> list[torch.Tensor]:
         """What each layer reads of a sample, all positions where ``whole`` says so and else their mean: [n, P, D] each."""
 
         def of(view: LayerView, all_positions: bool) -> torch.Tensor:
-            return view.reads if all_positions else mean_read(view.reads)[:, None]
+            return view.reads if all_positions else view.mean[:, None]
 
         numbers = sum(of(view, every).numel() for view, every in zip(first, whole, strict=True))
         found = [
@@ -119,7 +119,7 @@ class Reading:
         ]
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
-    def _moves_of_some(self, first: list[LayerView], whole: list[bool]) -> list[torch.Tensor]:
+    def _moves_of_some(self, most: int, first: list[LayerView], whole: list[bool]) -> list[torch.Tensor]:
         """How outputs move with each layer, likewise, the sum over positions: [m, R, P, H] each."""
 
         def of(view: LayerView, all_positions: bool) -> torch.Tensor:
@@ -128,7 +128,7 @@ class Reading:
         numbers = sum(of(view, every).numel() for view, every in zip(first, whole, strict=True))
         found = [
             [of(view, every) for view, every in zip(views, whole, strict=True)]
-            for views in self._sample(_MOVING_SAMPLE, numbers, self.probes)
+            for views in self._sample(most, numbers, self.probes)
         ]
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
@@ -173,15 +173,17 @@ class Reading:
             return
         found: list[Features] = []
         size = 0
-        for seen in self.all(data):
-            means = [part.pooled(read) * part.scale for part, read in zip(self.parts, seen.reads, strict=True)]
-            given = Features(seen.rows, seen.outputs, means[0], torch.cat([means[0][:, :0], *means[1:]], dim=1))
-            size += 4 * sum(mean.numel() for mean in means)
+        for some in _gathered(self._features_of(seen) for seen in self.all(data)):
+            size += 4 * (some.first.numel() + some.others.numel())
             if size <= _KEPT_BYTES:
-                found.append(given)
-            yield given
+                found.append(some)
+            yield some
         if size <= _KEPT_BYTES and id(data) not in self._reads:
             self._features[id(data)] = found
+
+    def _features_of(self, seen: Glimpse) -> Features:
+        means = [part.pooled(read) * part.scale for part, read in zip(self.parts, seen.reads, strict=True)]
+        return Features(seen.rows, seen.outputs, means[0], torch.cat([means[0][:, :0], *means[1:]], dim=1))
 
     def forget(self, data: Dataset) -> None:
         """Nothing more will be asked of it."""
@@ -194,6 +196,25 @@ class Reading:
         chosen = np.unique(np.linspace(0, len(self.train) - 1, size).astype(np.int64))
         for rows in self.train.parts(min(512 if probes is None else 64, self._batch), self._tokens, chosen):
             yield self.views(self.train.batch(rows), probes)[1]
+
+
+def _gathered(batches: Iterable[Features]) -> Iterator[Features]:
+    """Small batches put together, since what is done with them has a cost for each."""
+    waiting: list[Features] = []
+    for some in batches:
+        waiting.append(some)
+        if sum(len(few.rows) for few in waiting) >= _BATCH:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[Features]) -> Features:
+    outputs, first, others = (
+        torch.cat([getattr(some, name) for some in batches]) for name in ("outputs", "first", "others")
+    )
+    return Features(np.concatenate([some.rows for some in batches]), outputs, first, others)
 
 
 class _Kept:

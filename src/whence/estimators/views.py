@@ -24,7 +24,7 @@ from whence.dropout import full
 from whence.estimators.base import frozen
 from whence.forward import device_of, evaluating, outputs
 
-__all__ = ["LayerView", "Views", "probes_of"]
+__all__ = ["LayerView", "Views", "mean_read", "probes_of"]
 
 _MOST_PROBES = 16
 _SKETCH = 2048  # columns of a bag's sketch
@@ -48,6 +48,16 @@ class LayerView:
         """What the layer reads at each position, a one appended where it has a bias: float32 [B, P, D (+ 1)]. Zeros at the
         padding of texts."""
         return _unpadded(_reads(self._layer, *self._given), self._inputs)
+
+    @cached_property
+    def mean(self) -> torch.Tensor:
+        """What the layer reads, positions averaged, those of padding left out: float32 [B, D (+ 1)]."""
+        given, *_ = self._given
+        if not isinstance(self._layer, nn.Linear) or (there := _tokens_of(self._inputs, given)) is None:
+            return mean_read(self.reads)
+        there = there.to(given)
+        mean = (there[:, None] @ given.detach())[:, 0].float() / there.sum(1, keepdim=True).clamp_min(1).float()
+        return F.pad(mean, (0, 1), value=1.0) if self._layer.bias is not None else mean
 
     @property
     def moves(self) -> torch.Tensor:
@@ -191,10 +201,21 @@ def _reads(layer: nn.Module, given: torch.Tensor, *more: Any) -> torch.Tensor:
 
 def _unpadded(reads: torch.Tensor, inputs: ModelInputs) -> torch.Tensor:
     """Zeros where a text has no token, as the inputs' ``attention_mask`` [B, P] says."""
+    mask = _tokens_of(inputs, reads)
+    return reads if mask is None else reads * mask[..., None].to(reads)
+
+
+def _tokens_of(inputs: ModelInputs, positions: torch.Tensor) -> torch.Tensor | None:
+    """Where texts have tokens, if ``positions`` [B, P, …] are those of texts: [B, P]."""
     mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
-    if not isinstance(mask, torch.Tensor) or mask.shape != reads.shape[:2]:
-        return reads
-    return reads * mask[..., None].to(reads)
+    return mask if isinstance(mask, torch.Tensor) and mask.shape == positions.shape[:2] else None
+
+
+def mean_read(reads: torch.Tensor) -> torch.Tensor:
+    """Positions [B, P, D] averaged, those of padding (all zero) left out: [B, D]."""
+    if reads.shape[1] == 1:
+        return reads[:, 0]
+    return reads.sum(1) / (reads != 0).any(2).sum(1, keepdim=True).clamp_min(1)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
