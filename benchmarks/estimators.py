@@ -16,6 +16,7 @@ import csv
 import gzip
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import nn
 
 import whence
 from peer_settings import shared_data
-from whence.estimators import curvatures
+from whence.estimators import curvatures, parts
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # inputs and labels of training, of targets
 HALVES, REPEATS, EPOCHS_OF_HALVES, EPOCHS = 50, 2, 15, 20
@@ -129,6 +130,8 @@ def estimates(arrays: Arrays, hidden: tuple[int, ...], seed: int) -> dict[str, n
     found["kronecker, neither"] = scores("kronecker", share=0.0)
     curvatures._MOST_CURVATURES = kept
     found["kronecker, damping 0.5 for all layers"] = scores("kronecker", damping=0.5)
+    with mock.patch.object(parts, "_directed", lambda moves, scale: moves):
+        found["kronecker, J as long as it is"] = scores("kronecker")
     return found
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from whence.data import Classification
 from whence.data.tasks import LanguageModeling
 from whence.errors import WhenceError
-from whence.estimators import influence
+from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose
 from whence.estimators.memorization import Memories, memories
 from whence.forward import predict
@@ -113,7 +113,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     if "dev" in run.splits:
         chosen = choose(run, run.loss) if method == "auto" else method
         # Only means are wanted, so the matrix, which can be large, is not kept: scores of a name of their own.
-        scores = influence(run, "dev", method=chosen, name=f"audit-{chosen}-dev", keep_matrix=False, progress=progress)
+        scores = derived(run, "dev", method=chosen, name=f"audit-{chosen}-dev", keep_matrix=False, progress=progress)
         means, used = scores.mean_over_targets(), str(scores.info["method"])
         position = {int(mask_id): row for row, mask_id in enumerate(scores.ids)}
         owners = train.mask_ids if scores.info["level"] == "group" else train.ids

@@ -1,10 +1,11 @@
-"""The one error that whence raises for bad input."""
+"""The error that whence raises for bad input."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-__all__ = ["WhenceError"]
+__all__ = ["StaleScoresError", "WhenceError"]
 
 
 class WhenceError(ValueError):
@@ -29,3 +30,16 @@ class WhenceError(ValueError):
             message += ": " + ", ".join(found)
         message = message.rstrip(".") + "." + (f" {mend}" if mend else "")
         super().__init__(" ".join(message.split()))
+
+
+class StaleScoresError(WhenceError):
+    """Scores on disk are not those that were asked for: of another run, data or setting, or version of the method.
+
+    Attributes:
+        directory: where they lie.
+    """
+
+    def __init__(self, directory: Path, name: str, found: str, wanted: str) -> None:
+        self.directory = directory
+        super().__init__("scores of another run, data or setting", where=str(directory), got=f"{name} {found}",
+                         expected=wanted, mend="Give another name, or delete the directory to score again.")  # fmt: skip

@@ -21,8 +21,8 @@ import pyarrow as pa
 from whence.data import Dataset
 from whence.data.tasks import well_formed
 from whence.errors import WhenceError
-from whence.estimators import influence
 from whence.estimators.base import mask_rows
+from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose, target_instances
 from whence.estimators.head import find_head
 from whence.fingerprints import digest
@@ -217,9 +217,9 @@ def group_effects(
 
     def scored(method: str) -> Scores:
         marks = digest(run.fingerprint(), sample.fingerprint(), wanted.fingerprint(run.task), null_masks)
-        return influence(run, sample, method=method, level="group", quantity=wanted, null_masks=null_masks, target_set=label,
-                         name=f"groups-{method}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', label)}-{marks[:8]}",
-                         progress=progress)  # fmt: skip
+        return derived(run, sample, method=method, level="group", quantity=wanted, null_masks=null_masks, target_set=label,
+                       name=f"groups-{method}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', label)}-{marks[:8]}",
+                       progress=progress)  # fmt: skip
 
     published = scored("turnover")
     found = published.significance()

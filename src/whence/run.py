@@ -104,8 +104,9 @@ class Run:
         return encode_more(ModelSpec.from_json(self.config["model_spec"]), data, source.load_more(path, data))
 
     def fingerprint(self) -> str:
-        """A hash of training data, weights and masks: what scores belong to. 32 hexadecimal digits."""
-        return digest(self.train.fingerprint(), digest_tensors(self.model.state_dict()), placement(self.model))
+        """A hash of training data, weights, masks and which weights were trained: what scores belong to. 32 hexadecimal digits."""
+        model = self.model
+        return digest(self.train.fingerprint(), digest_tensors(model.state_dict()), placement(model), _frozen(model))
 
     def save(self, *, replace: bool = False) -> None:
         """Write the run's description, weights and table of instances.
@@ -145,6 +146,7 @@ class Run:
                 "architecture": digest(repr(self.model)),
                 "task": self.task.to_json(),
                 "placement": placement(self.model),
+                "frozen": _frozen(self.model),
             }
         )
 
@@ -201,6 +203,11 @@ def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default")
 
 
+def _frozen(model: nn.Module) -> list[str]:
+    """Names of the parameters that are not trained, which scores leave out."""
+    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+
+
 def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, train: Any = None, dev: Any = None,
              test: Any = None, loss: LossFunction | None = None) -> Run:  # fmt: skip
     """The run of a directory.
@@ -223,7 +230,7 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
             where=str(directory.path),
             mend="Give the same `whence fit` again to resume it.",
         )
-    for key, kind in (("fingerprint", str), ("placement", list), ("task", dict)):
+    for key, kind in (("fingerprint", str), ("placement", list), ("frozen", list), ("task", dict)):
         if not isinstance(config.get(key), kind):
             raise WhenceError("a damaged file", where=str(directory.config_path), got=f"{key} {config.get(key)!r:.40}",
                               expected=f"a {kind.__name__}")  # fmt: skip
@@ -247,6 +254,9 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
         raise WhenceError(
             "the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)
         ) from error
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(name not in config["frozen"])
     run = Run(model, train, dev=dev, test=test, loss=loss, out=path, config={**config, "opened": True})
     if config.get("loss_fingerprint") != run.loss.fingerprint(run.task):
         raise WhenceError("another loss than the run's", where=str(directory.path), got=run.loss.name, expected=config.get("loss"),

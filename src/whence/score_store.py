@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from whence.errors import WhenceError
+from whence.errors import StaleScoresError, WhenceError
 from whence.rundir import RunDirectory, write_aside
 from whence.scores import Labels, Scores
 from whence.summaries import ENTRIES, summarize
@@ -193,14 +193,13 @@ def _belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
     """Whether the directory has scores that ``info`` describes; False where it has none.
 
     Raises:
-        WhenceError: it has others.
+        StaleScoresError: it has others.
     """
     if not directory.has("scores.json"):
         return False
     if (different := _difference(info, directory.read_json("scores.json"))) is not None:
         name, wanted, found = different
-        raise WhenceError("scores of another run, data or setting", where=str(directory.path), got=f"{name} {found}",
-                          expected=wanted, mend="Give another name, or delete the directory to score again.")  # fmt: skip
+        raise StaleScoresError(directory.path, name, found, wanted)
     return True
 
 

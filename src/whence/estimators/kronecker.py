@@ -2,27 +2,31 @@
 
 With a what a layer reads, J_c how output c moves with what it writes, and e = −∂L/∂outputs,
 
-    Î(z → x) = (1/N) · Σ_layers Σ_c  e_c(z) · e_c(x) / s_c · [a(z)ᵀ (A_c + λ·mean a²·I)⁻¹ a(x)] · [J_c(z)·J_c(x)]
+    Î(z → x) = (1/N) · Σ_layers Σ_c  e_c(z) · e_c(x) / s_c · [a(z)ᵀ (A_c + λ·mean a²·I)⁻¹ a(x)] · [Ĵ_c(z)·Ĵ_c(x)]
 
     A_c = Σ_z w_c(z) a(z) a(z)ᵀ / Σ_z w_c(z),   w_c = p_c (1 − p_c),   s_c = mean w_c
 
 This is ∇Q(x)ᵀ H⁻¹ ∇L(z) / N, the effect of a removal (Koh and Liang 2017), with three approximations of the Gauss–Newton
 matrix H: layers and classes do not interact; a layer's part factors into what it reads and what it moves (Martens and Grosse
-2015); what it moves is left as it is. Unlike K-FAC and EK-FAC, A is not averaged over classes: only instances that are
-undecided about class c hold the weights of class c in place, and that is where most of the gain over them comes from
-(docs/estimators.md).
+2015); what it moves is left as it is, but for its length. Ĵ_c is J_c brought to the root mean square length of the layer: an
+instance with a large gradient is held in place by itself, and does less than its length promises. Unlike K-FAC and EK-FAC, A
+is not averaged over classes: only instances that are undecided about class c hold the weights of class c in place, and that
+is where most of the gain over them comes from (docs/estimators.md).
 
 The probabilities p behind w, e(z) and e(x) are what the model would say of an instance unseen (``unseen.py``), since in-sample
 residuals vanish with memorization. Terms in which e_c(z) or e_c(x) is below a tenth of the instance's largest are left out.
 
 Two classes have one direction in which outputs matter, o₁ − o₀, which takes the place of both classes.
 
-Layers that read many positions (tokens, patches of a picture) have gradients G_c = Σ_p J_c,p a_pᵀ, a sum that does not
-factor. They are kept in the leading principal components of what the layer reads and of what it moves, and
+Layers that read the patches of a picture have gradients G_c = Σ_p J_c,p a_pᵀ, a sum that does not factor. They are kept in the
+leading principal components of what the layer reads and of what it moves, and
 
     Î(z → x) += (1/N) · Σ_c e_c(z) · e_c(x) / s_c · ⟨G_c(z), G_c(x) (A_c + λ…)⁻¹⟩,   A_c summed over positions.
 
-With more than 16 classes, J_c(z)·J_c(x) is the mean over 16 random combinations of outputs, and positions are averaged.
+Layers that read the tokens of a text are taken at the mean ā of what they read, and as moving all instances' outputs alike:
+ā(z)ᵀ(A_c + λ…)⁻¹ā(x) times the mean |J_c|². That needs no backward pass, and foretold retraining better than the sum over tokens.
+
+With more than 16 classes, Ĵ_c(z)·Ĵ_c(x) is the mean over 16 random combinations of outputs, and positions are averaged.
 """
 
 from __future__ import annotations
@@ -52,8 +56,8 @@ class Kronecker:
 
     Sizes are of first order in the removal of z and comparable within one set of scores; the order is what is meant.
     Costs one forward pass over the training instances where what layers read of them fits in memory (512 MB), three where it
-    does not; one more with a backward pass per class that matters to an instance (at most 16); and the products of what is in
-    the formula. Holds nothing that is as large as N×M.
+    does not; unless all that counts is texts, one more with a backward pass per class that matters to an instance (at most 16); and
+    the products of what is in the formula. Holds nothing that is as large as N×M.
 
     Args:
         run: the trained run.

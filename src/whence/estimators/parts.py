@@ -207,7 +207,7 @@ class Factored(Part):
         if not self.per_class:
             each = [torch.cat(each, dim=1)]
         moves = torch.stack([project(moves, self.move_basis) for moves in each], dim=1).cpu()
-        return normalize(moves, dim=2) * self.scale
+        return _directed(moves, self.scale)
 
 
 class Summed(Part):
@@ -243,6 +243,11 @@ class Summed(Part):
 def pooled_moves(view: LayerView) -> torch.Tensor:
     """How outputs move with a layer, over all its positions: [B, R, 1, H]."""
     return torch.stack([_summed(moves) for moves in view.each], dim=1)[:, :, None]
+
+
+def _directed(moves: torch.Tensor, scale: float) -> torch.Tensor:
+    """Moves [B, R, h] of one length for all instances: those of how far the outputs move at large foretold less."""
+    return normalize(moves, dim=2) * scale
 
 
 def _still(moves: torch.Tensor) -> bool:

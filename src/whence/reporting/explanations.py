@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from whence.data import Classification, Regression
-from whence.estimators import influence
+from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose
 from whence.reporting.cards import Gallery, number
 from whence.reporting.figures import scaled_unit
@@ -60,7 +60,7 @@ def explain(
     matrix = top > _SUMMARY or (wanted in MASKED and len(run.train) * len(data) <= _MATRIX)
     by_group = method == "auto" and run.train.groups is not None
     name = score_name(run, data, "-".join([wanted, *["groups"] * by_group, *["top"] * (not matrix)]))
-    scores = influence(run, data, method=wanted, level="group" if by_group else "auto", name=name, keep_matrix=matrix,
+    scores = derived(run, data, method=wanted, level="group" if by_group else "auto", name=name, keep_matrix=matrix,
                        progress=progress)  # fmt: skip
     helpful, harmful = scores.top(top), scores.top(top, harmful=True)
     factor, unit = scaled_unit(

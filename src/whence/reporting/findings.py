@@ -113,7 +113,8 @@ def _floor(trust: Trust) -> Finding:
             "shown for comparison only. "
         )
     if trust.floor is None:
-        text = f"{comparison}The comparison with masks never trained on could not be made."
+        why = "" if trust.untested is None else f" {trust.untested[0].upper()}{trust.untested[1:]}"
+        text = f"{comparison}The comparison with masks never trained on could not be made.{why}"
         return Finding("unknown", title, "not measured", text)
     exact = "" if trust.floor_method == "turnover" else " (in their first-order form)"
     targets = f"{count(trust.targets)} {trust.target_set} instance{'' if trust.targets == 1 else 's'}"

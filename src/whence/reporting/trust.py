@@ -9,7 +9,7 @@ import numpy as np
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators import influence
+from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose
 from whence.estimators.head import find_head
 from whence.groups import GroupEffects
@@ -40,6 +40,7 @@ class Trust:
         level: whether rows of the compared scores are an "instance" or a "group".
         rows: how many there are.
         groups: which groups help and harm on dev; None without groups or a dev split.
+        untested: why the comparison could not be made.
     """
 
     own_loss: float
@@ -56,6 +57,7 @@ class Trust:
     level: str
     rows: int
     groups: GroupEffects | None = None
+    untested: str | None = None
 
     @property
     def has_null(self) -> bool:
@@ -85,7 +87,7 @@ def assess(
         groups: what the audit says of them.
         progress: show a bar.
     """
-    measured = exposure(run)
+    measured, untested = exposure(run), None
     if scores is not None:
         method = str(scores.info["method"])
     elif method == "auto":
@@ -96,7 +98,10 @@ def assess(
         if targets is None:
             target_set = next(name for name in ("test", "dev", "train") if name in run.splits)
             targets = run.splits[target_set]
-        tested = _published(run, targets, method, progress)
+        try:
+            tested = _published(run, targets, method, progress)
+        except WhenceError as error:  # a loss without a gradient, or masks that give scores that are not finite
+            tested, untested = None, str(error)
     isolation = measured.get("isolation", math.nan)
     owners = run.train.groups
     return Trust(
@@ -114,6 +119,7 @@ def assess(
         level="instance" if owners is None else "group",
         rows=len(run.train) if owners is None else len(np.unique(owners)),
         groups=groups,
+        untested=untested,
     )
 
 
@@ -123,14 +129,11 @@ def _exact(run: Run) -> bool:
     return (head is not None and head.only) or not run.loss.differentiable
 
 
-def _published(run: Run, targets: Dataset, method: str, progress: bool) -> Scores | None:
+def _published(run: Run, targets: Dataset, method: str, progress: bool) -> Scores:
     """Turn-over scores on a modest number of targets: exact where that is one product, else first-order."""
     most = int(np.clip(_NUMBERS // len(run.train), 8, 64))
     if len(targets) > most:
         targets = targets.select(np.linspace(0, len(targets) - 1, most).round().astype(np.int64))
     wanted = method if method in MASKED else "turnover" if _exact(run) else "first_order"
     name = score_name(run, targets, f"trust-{wanted}")
-    try:
-        return influence(run, targets, method=wanted, name=name, progress=progress)
-    except WhenceError:  # a loss without a gradient, or masks that give scores that are not finite
-        return None
+    return derived(run, targets, method=wanted, name=name, progress=progress)

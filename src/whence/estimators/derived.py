@@ -1,0 +1,26 @@
+"""Scores that whence makes for its own pages: they lie in the run's directory under names of its own."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from whence.errors import StaleScoresError
+from whence.estimators.dispatch import influence
+from whence.run import Run
+from whence.scores import Scores
+
+__all__ = ["derived"]
+
+
+def derived(run: Run, targets: Any, *, name: str, **options: Any) -> Scores:
+    """``whence.influence`` for an audit or a report, which made what lies under ``name`` itself.
+
+    Scores of other weights, options or an older version of the method are made again: no user chose that name, so none is
+    asked to delete them.
+    """
+    try:
+        return influence(run, targets, name=name, **options)
+    except StaleScoresError as stale:
+        shutil.rmtree(stale.directory)
+        return influence(run, targets, name=name, **options)
