@@ -21,6 +21,7 @@ from whence.resolution import resolution
 from whence.run import Run, open_run
 from whence.score_store import load_scores
 from whence.scores import Scores
+from whence.shared_words import SharedWords
 from whence.subnetworks import out_of_sample, subnetwork_average
 from whence.training import fit
 
@@ -33,6 +34,7 @@ __all__ = [
     "GroupEffects",
     "Run",
     "Scores",
+    "SharedWords",
     "TurnOverDropout",
     "WhenceError",
     "attach",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.reporting.conftest import HOSTILE_ID
+from tests.reporting.conftest import HOSTILE_ID, texts, trained
 from tests.reporting.pages import Page
+from whence.data.inputs import TextInputs
 from whence.reporting import report
 from whence.run import Run
 
@@ -51,6 +54,34 @@ def search(browser: Any, words: str) -> None:
         "box.dispatchEvent(new Event('input'))",
         words,
     )
+
+
+def test_words_that_texts_share_are_marked(browser: Any, tmp_path: Path) -> None:
+    data = texts()
+    assert data.texts is not None
+    written = data.texts + np.array(
+        [f", Topic{row // 8}!" for row in range(len(data))], dtype=object
+    )  # of a few texts each
+    run = trained(replace(data, inputs=TextInputs(written), texts=written), epochs=10, learning_rate=2e-3)
+    path = report(run, tmp_path / "r.html", targets="test")
+    items = Page.read(path).data["explanations"][:10]
+    browser.get(path.as_uri())
+    found = browser.execute_script("""
+        const marks = (node) => [...new Set([...node.querySelectorAll("mark")].map((mark) => mark.textContent.toLowerCase()))].sort();
+        return [...document.querySelectorAll(".why")].map((card) => ({
+          target: marks(card.querySelector(".target")),
+          rows: [...card.querySelectorAll("li.row")].map((row) => [marks(row), row.querySelector(".sharing").textContent]),
+        }));""")
+    assert len(found) == len(items)
+    for item, card in zip(items, found, strict=True):
+        assert card["target"] == item["words"]
+        assert all(word.startswith("topic") for word in item["words"])  # the others are of many texts
+        pairs = [*item["helps"][:4], *item["hurts"][:4]]
+        assert [row[0] for row in card["rows"]] == [shared for _, _, shared in pairs]
+        for (_, _, shared), (_, line) in zip(pairs, card["rows"], strict=True):
+            assert line.startswith(f"shares {shared[0]}" if shared else "shares no telling word")
+            assert "own mask" in line
+    assert any(item["words"] for item in items)
 
 
 def test_hostile_report(browser: Any, text_run: Run, tmp_path: Path) -> None:

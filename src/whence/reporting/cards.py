@@ -28,13 +28,16 @@ class Gallery:
     Attributes:
         run: whose instances they are.
         suspected: training rows whose label is suspected.
-        records: id, split, label; where there are such text, picture (its number), values, group, suspected.
+        by_masks: what own and flipped masks give each training instance's label, float32 [N] each; None where it is not known.
+        records: id, split, label; where there are such text, picture (its number), values, group, p_own and p_flipped (of texts),
+            suspected.
         album: their pictures.
         columns: which features are shown, [at most 8]; empty without features.
     """
 
     run: Run
     suspected: frozenset[int] = frozenset()
+    by_masks: tuple[np.ndarray, np.ndarray] | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     album: Album = field(default_factory=Album)
     columns: np.ndarray = field(init=False)
@@ -97,6 +100,8 @@ class Gallery:
             record["values"] = [number(value, 4) for value in data.inputs.array[row][self.columns].tolist()]
         if data.groups is not None:
             record["group"] = str((data.groups if data.group_names is None else data.group_names)[row])
+        if split == "train" and self.by_masks is not None and data.texts is not None:
+            record |= {name: number(p[row], 3) for name, p in zip(("p_own", "p_flipped"), self.by_masks, strict=True)}
         if split == "train" and row in self.suspected:
             record["suspected"] = True
         return record

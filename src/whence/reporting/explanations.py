@@ -16,11 +16,13 @@ from whence.reporting.targets import Choice, score_name
 from whence.reporting.trust import MASKED
 from whence.run import Run
 from whence.scores import Scores
+from whence.shared_words import SharedWords
 from whence.subnetworks import losses, probabilities
 
 __all__ = ["Explanations", "explain"]
 
 _SUMMARY = 100  # extreme rows kept per target without the matrix
+_MOST_WORDS = 40  # marked in a text
 _MATRIX = 2**26  # most scores kept for the comparison with chance: 256 MiB
 
 
@@ -31,7 +33,8 @@ class Explanations:
     scores: of the chosen targets; None without targets.
     factor, unit: a shown score is factor times the score, in this unit.
     items: per target: i (its record), predicted, probability or error, loss, helps and hurts:
-        [[record, score]] of instances or [[name, score, members]] of groups, the most extreme first.
+        [[record, score]] of instances ([record, score, words shared] of texts) or [[name, score, members]] of groups, the most
+        extreme first; words: of texts, those shared with any of them.
     """
 
     choice: Choice
@@ -68,6 +71,9 @@ def explain(
     )
     members = group_sizes(run)
     predicted, loss = probabilities(run, data), losses(run, "full", data)
+    texts, asked = run.train.texts, data.texts
+    reads = texts is not None and asked is not None and scores.info["level"] != "group"
+    shared = SharedWords(texts) if reads and texts is not None else None
     items = []
     for column in range(len(data)):
         item: dict[str, Any] = {"i": gallery.target(data, choice.split, column), "loss": number(loss[column])}
@@ -94,8 +100,17 @@ def explain(
                 ]
             else:
                 item[side] = [[gallery.train(row), number(value * factor)] for row, value in pairs]
+                if shared is not None and texts is not None and asked is not None:
+                    _mark(item, side, shared, str(asked[column]), [str(texts[row]) for row, _ in pairs])
         items.append(item)
     return Explanations(choice, scores, factor, unit, items)
+
+
+def _mark(item: dict[str, Any], side: str, shared: SharedWords, target: str, texts: list[str]) -> None:
+    """Note which telling words a target shares with each of the texts on a side, and with any of them."""
+    for pair, text in zip(item[side], texts, strict=True):
+        pair.append(shared(target, text)[:_MOST_WORDS])
+        item["words"] = sorted({*item.get("words", []), *pair[2]})
 
 
 def group_sizes(run: Run) -> dict[int, int]:

@@ -86,7 +86,9 @@ def gather(
     """Everything the report of a run says. The options are those of ``whence.report``."""
     audit = auditing.audit(run, method=method, progress=progress) if audit is None else audit
     issues = audit.issues
-    gallery = Gallery(run, frozenset(issues.tolist()))
+    masks = ("p_own", "p_flipped")
+    by_masks = (audit.column(masks[0]), audit.column(masks[1])) if masks[0] in audit.table.column_names else None
+    gallery = Gallery(run, frozenset(issues.tolist()), by_masks)
     choice = choose_targets(run, targets, limit)
     explanations = explain(run, choice, gallery, method=method, top=top, progress=progress)
     tested = choice.data if choice.kind == "given" else None  # of a split, any of its instances, not its errors alone

@@ -43,14 +43,22 @@ const groupRow = ([name, score, members], className, most) => {
   row.append(line, meter("bar " + className, "", Math.abs(score) / most));
   return row;
 };
-const instanceRow = ([number, score], className, most) => {
+const sharing = (instance, shared) => {
+  const line = el("p", "sharing", shared.length ? "shares " : "shares no telling word");
+  shared.slice(0, 6).forEach((word, k) => line.append(k ? ", " : "", words("bdi", "", word)));
+  if (shared.length > 6) line.append(", and " + (shared.length - 6) + " more");
+  if (known(instance.p_own)) line.append(" \u00b7 its label: own mask " + percent(instance.p_own) + ", flipped " + percent(instance.p_flipped));
+  return line;
+};
+const instanceRow = ([number, score, shared], className, most) => {
   const instance = data.instances[number], tile = instance.picture !== undefined;
   const row = el("li", tile ? "row" : "row plain"), line = el("div", "line"), left = el("span");
   left.append(words("bdi", "label", instance.label));
   line.append(left, el("span", "score " + className, signed(score)));
   const under = tile ? row : left;
   if (tile) row.append(picture(instance));
-  row.append(line, meter("bar " + className, "", Math.abs(score) / most), ...body(instance));
+  row.append(line, meter("bar " + className, "", Math.abs(score) / most), ...body(instance, shared));
+  if (shared) row.append(sharing(instance, shared));
   under.append(" ", identity(instance));
   if (instance.suspected) under.append(" ", flag());
   return row;
@@ -128,7 +136,7 @@ const whyCard = (item) => {
   if (data.regression) title.append(", predicted ", words("bdi", "", item.predicted));
   say.append(title, identity(instance));
   head.append(say);
-  target.append(head, ...(wide ? [] : body(instance)), measures(facts(item, instance)));
+  target.append(head, ...(wide ? [] : body(instance, item.words)), measures(facts(item, instance)));
   card.append(target);
   if (wide) {
     card.append(comparison(instance, item));

@@ -52,9 +52,24 @@ const picture = (instance) => {
   });
   return canvas;
 };
-const text = (instance) => {
+// Words by the rule of shared_words.py.
+const UNSPACED = "\\u0e00-\\u0e7f\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff";
+const LETTER = "(?![" + UNSPACED + "])[\\p{L}\\p{N}\\u0300-\\u036f\\u0591-\\u05c7\\u064b-\\u065f\\u0900-\\u0963\\u0966-\\u0dff]";
+const WORD = new RegExp("[" + UNSPACED + "]|" + LETTER + "(?:" + LETTER + "|['\u2019](?=[\\p{L}\\p{N}]))*", "gu");
+const marked = (node, content, shared) => {
+  let end = 0;
+  for (const found of shared.length ? content.matchAll(WORD) : []) {
+    if (!shared.includes(found[0].toLowerCase())) continue;
+    node.append(content.slice(end, found.index), el("mark", "", found[0]));
+    end = found.index + found[0].length;
+  }
+  node.append(content.slice(end));
+};
+const text = (instance, shared = []) => {
   const box = el("div");
-  const body = words("p", "text", instance.text + (instance.cut ? " \u2026 (" + instance.cut + " more characters)" : ""));
+  const body = words("p", "text", "");
+  marked(body, instance.text, shared);
+  if (instance.cut) body.append(" \u2026 (" + instance.cut + " more characters)");
   box.append(body);
   if (instance.text.length > 160 || (instance.text.match(/\n/g) || []).length > 2) {
     const more = el("button", "link", "Show all");
@@ -79,9 +94,9 @@ const values = (instance) => {
   });
   return table;
 };
-const body = (instance) => {
+const body = (instance, shared) => {
   const parts = [];
-  if (instance.text !== undefined) parts.push(text(instance));
+  if (instance.text !== undefined) parts.push(text(instance, shared));
   if (instance.values !== undefined) parts.push(values(instance));
   return parts;
 };
