@@ -130,7 +130,7 @@ def estimates(arrays: Arrays, hidden: tuple[int, ...], seed: int) -> dict[str, n
     found["kronecker, neither"] = scores("kronecker", share=0.0)
     curvatures._MOST_CURVATURES = kept
     found["kronecker, damping 0.5 for all layers"] = scores("kronecker", damping=0.5)
-    with mock.patch.object(parts, "_directed", lambda moves, scale: moves):
+    with mock.patch.object(parts, "_tempered", lambda moves, scale: moves):
         found["kronecker, J as long as it is"] = scores("kronecker")
     return found
 

@@ -3,8 +3,8 @@
     python benchmarks/label_errors.py [--seeds 5] [--share 0.05] [--data digits | FILE.npz] [--limit N]
 
 Prints, over seeds, mean ± standard deviation of the area under the ROC curve of 1 − p(given label) by the flipped
-sub-network, the full network and their mean (what whence.audit uses), and of the influence on dev; then how many labels
-the audit suspects, with precision and recall; and how many of its instances are of kind memorized, and how many of those
+sub-network, the full network and ``whence.out_of_sample`` (what whence.audit uses), and of the influence on dev; then how many
+labels the audit suspects, with precision and recall; and how many of its instances are of kind memorized, and how many of those
 have planted labels.
 """
 
@@ -52,7 +52,7 @@ def one(clean: whence.Dataset, share: float, seed: int, epochs: int) -> dict[str
     return {
         "AUC flipped sub-network": roc_auc_score(wrong, 1 - flipped),
         "AUC full network": roc_auc_score(wrong, 1 - full),
-        "AUC mean of both (audit)": roc_auc_score(wrong, audit.column("p_wrong")),
+        "AUC out of sample (audit)": roc_auc_score(wrong, audit.column("p_wrong")),
         "AUC −influence on dev": roc_auc_score(wrong, -audit.column("influence_on_dev")),
         "share of labels suspected": len(issues) / len(wrong),
         "precision of the suspected": wrong[issues].mean() if len(issues) else 0.0,

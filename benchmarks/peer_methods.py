@@ -184,7 +184,7 @@ def methods() -> dict[str, Method]:
     for name in ("auto", *METHODS):
         for models in (1, 5):
             label = f"whence {name}" + (f" ×{models}" if models > 1 else "")
-            found[label] = Method(functools.partial(_whence, name), "turnover", models, 1000 if models == 1 else 3)
+            found[label] = Method(functools.partial(_whence, name), "turnover", models, 1000 if models == 1 else 5)
     found["input similarity"] = Method(_similarity, models=0, most=1)
     found["grad-dot"] = Method(_grad_dot)
     found["last-layer influence"] = Method(_last_layer)

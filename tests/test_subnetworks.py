@@ -30,7 +30,7 @@ def plain(run, context, data=None):
 
 def test_out_of_sample_is_the_flipped_prediction(run):
     expected = plain(run, whence.flipped)
-    np.testing.assert_allclose(whence.out_of_sample(run), expected, atol=1e-6)
+    np.testing.assert_allclose(probabilities(run, mask="flipped"), expected, atol=1e-6)
     own = plain(run, whence.own)
     rows = np.arange(len(run.train))
     labels = run.train.targets
@@ -98,5 +98,5 @@ def test_exposure_tells_leaks_from_isolation(run):
 
 def test_groups_share_predictions_of_their_mask():
     run = trained(groups=4, epochs=3)
-    np.testing.assert_allclose(whence.out_of_sample(run), plain(run, whence.flipped), atol=1e-6)
+    np.testing.assert_allclose(probabilities(run, mask="flipped"), plain(run, whence.flipped), atol=1e-6)
     assert len({tuple(run.layers["1"].bits(np.array([g]))[0]) for g in run.train.mask_ids}) == 4

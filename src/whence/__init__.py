@@ -15,6 +15,7 @@ from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.estimators.memorization import memorization
 from whence.groups import GroupEffects, group_effects
+from whence.held_out import out_of_sample
 from whence.models import prepare
 from whence.reporting import report
 from whence.resolution import resolution
@@ -22,7 +23,7 @@ from whence.run import Run, open_run
 from whence.score_store import load_scores
 from whence.scores import Scores
 from whence.shared_words import SharedWords
-from whence.subnetworks import out_of_sample, subnetwork_average
+from whence.subnetworks import subnetwork_average
 from whence.training import fit
 
 __version__ = "0.1.0.dev0"

@@ -15,7 +15,6 @@ from whence.run import Run
 __all__ = [
     "exposure",
     "losses",
-    "out_of_sample",
     "probabilities",
     "subnetwork_average",
     "turnover_memorization",
@@ -34,18 +33,6 @@ def probabilities(run: Run, data: Dataset | None = None, mask: Mask = "full") ->
     """
     given = predict(run.model, run.train if data is None else data, mask)
     return _softmax(given) if isinstance(run.task, Classification) else given
-
-
-def out_of_sample(run: Run) -> np.ndarray:
-    """For each training instance, p(· | x_i; m̃_i): the prediction of the sub-network that did not learn it.
-
-    They serve wherever cross-validated probabilities are asked for, from one training run. Parts of the network
-    without masks did learn the instance; how much shows in the run's isolation.
-
-    Returns:
-        float32 [N, C], rows in the order of ``run.train``: probabilities, or predictions of a regression (standardized).
-    """
-    return probabilities(run, mask="flipped")
 
 
 def turnover_memorization(run: Run) -> np.ndarray:

@@ -142,9 +142,10 @@ def oracle(run, damping):
                 total += both * torch.einsum("nhd,de,mhe->nm", g, inverse, h)
             else:
                 similarity = reads[:, 0] @ inverse @ reads_test[:, 0].T
-                mine, theirs = (nn.functional.normalize(v.moves[:, c].sum(1), dim=1) for v in (a, b))
-                direction = torch.ones(()) if tokens else mine @ theirs.T
-                total += both * similarity * direction * lengths.square().mean()
+                mine, theirs = (v.moves[:, c].sum(1) for v in (a, b))
+                mine, theirs = (m / m.norm(dim=1, keepdim=True).clamp_min(1e-12).sqrt() for m in (mine, theirs))
+                square = lengths.square().mean()
+                total += both * similarity * (square if tokens else mine @ theirs.T * square.sqrt())
     return total.numpy()
 
 

@@ -8,8 +8,9 @@ With a what a layer reads, J_c how output c moves with what it writes, and e = �
 
 This is ∇Q(x)ᵀ H⁻¹ ∇L(z) / N, the effect of a removal (Koh and Liang 2017), with three approximations of the Gauss–Newton
 matrix H: layers and classes do not interact; a layer's part factors into what it reads and what it moves (Martens and Grosse
-2015); what it moves is left as it is, but for its length. Ĵ_c is J_c brought to the root mean square length of the layer: an
-instance with a large gradient is held in place by itself, and does less than its length promises. Unlike K-FAC and EK-FAC, A
+2015); what it moves is left as it is, but for its length. Ĵ_c is J_c brought to the geometric mean of its length and the root
+mean square length of the layer: an instance with a large gradient is held in place by itself, and does less than that
+promises. Unlike K-FAC and EK-FAC, A
 is not averaged over classes: only instances that are undecided about class c hold the weights of class c in place, and that
 is where most of the gain over them comes from (docs/estimators.md).
 

@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
 
 from whence.estimators.components import leading, principal, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
@@ -166,7 +165,7 @@ class Averaged(Part):
 
 
 class Factored(Part):
-    """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[Ĵ_c·Ĵ_c], Ĵ_c of the same length for all instances.
+    """A layer that reads one position (or the mean of many): [aᵀA_c⁻¹a]·[Ĵ_c·Ĵ_c], Ĵ_c between its own length and the layer's.
 
     With random probes in place of one per output, there is one Ĵ for all classes.
     """
@@ -202,12 +201,12 @@ class Factored(Part):
         return (reads.index_select(0, rows) @ self.asked[c].T).mul_(moves @ self.moved[c].T)
 
     def _moves(self, view: LayerView) -> torch.Tensor:
-        """[B, R, h], or [B, 1, h] where all classes share it, of length ``scale``."""
+        """[B, R, h], or [B, 1, h] where all classes share it."""
         each = [_summed(moves) for moves in view.each]
         if not self.per_class:
             each = [torch.cat(each, dim=1)]
         moves = torch.stack([project(moves, self.move_basis) for moves in each], dim=1).cpu()
-        return _directed(moves, self.scale)
+        return _tempered(moves, self.scale)
 
 
 class Summed(Part):
@@ -245,9 +244,9 @@ def pooled_moves(view: LayerView) -> torch.Tensor:
     return torch.stack([_summed(moves) for moves in view.each], dim=1)[:, :, None]
 
 
-def _directed(moves: torch.Tensor, scale: float) -> torch.Tensor:
-    """Moves [B, R, h] of one length for all instances: those of how far the outputs move at large foretold less."""
-    return normalize(moves, dim=2) * scale
+def _tempered(moves: torch.Tensor, scale: float) -> torch.Tensor:
+    """Moves [B, R, h] at the geometric mean of their lengths and the layer's."""
+    return moves * (scale / moves.norm(dim=2, keepdim=True).clamp_min(1e-12)).sqrt()
 
 
 def _still(moves: torch.Tensor) -> bool:

@@ -1,0 +1,78 @@
+"""Probabilities in place of cross-validated ones: they do not believe a label because it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+import whence
+from tests.toys import blobs, network, trained
+from whence.data.inputs import ArrayInputs
+from whence.quantities import loss_of
+from whence.subnetworks import probabilities
+
+
+def memorizing():
+    """400 instances, every sixteenth with a wrong label, trained until the full network knows most labels by heart."""
+    data = blobs(400, spread=2.5)
+    wrong = np.arange(400) % 16 == 0
+    noisy = replace(data, targets=np.where(wrong, (data.targets + 1) % 3, data.targets))
+    model = network(6, 256, 3)
+    optimizer, batch = torch.optim.Adam(model.parameters(), lr=3e-3), noisy.batch(np.arange(400))
+    for _ in range(1500):
+        optimizer.zero_grad()
+        with whence.full():
+            nn.functional.cross_entropy(model.train()(batch.inputs), batch.targets).backward()
+        optimizer.step()
+    return whence.Run(model.eval(), noisy), wrong
+
+
+def test_what_was_memorized_is_not_believed():
+    run, wrong = memorizing()
+    rows = np.arange(400)
+    full, unseen = (p[rows, run.train.targets] for p in (probabilities(run), whence.out_of_sample(run)))
+    assert full[wrong].mean() > 0.8
+    assert unseen[wrong].mean() < 0.3
+    assert unseen[~wrong].mean() > 0.6
+    assert roc_auc_score(wrong, -unseen) > roc_auc_score(wrong, -full)
+    assert roc_auc_score(wrong, -unseen) > 0.95
+    audit = whence.audit(run)
+    np.testing.assert_allclose(audit.column("p_wrong"), 1 - unseen, atol=1e-6)
+
+
+def test_they_are_probabilities_in_the_order_of_the_data():
+    run = trained(widths=(6, 16, 3))
+    found = whence.out_of_sample(run)
+    assert found.dtype == np.float32
+    assert found.shape == (120, 3)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    order = np.random.default_rng(0).permutation(120)
+    shuffled = whence.Run(run.model, run.train.select(order))
+    np.testing.assert_allclose(whence.out_of_sample(shuffled), found[order], atol=2e-3)
+
+
+def test_an_instance_among_others_of_its_kind_takes_their_label():
+    data = blobs(150, spread=1.0)
+    inputs, targets = data.inputs.gather(np.arange(150)).numpy().copy(), data.targets.copy()
+    inputs[:6], targets[:6] = inputs[0], targets[0]
+    targets[3] = (targets[0] + 1) % 3  # the sixth of six copies has another label
+    train = replace(data, inputs=ArrayInputs(inputs), targets=targets)
+    run = whence.fit(network(6, 64, 3), train, epochs=40, learning_rate=1e-2, device="cpu")
+    found = whence.out_of_sample(run)
+    assert found[3].argmax() == targets[0]
+    assert found[3, targets[3]] < found[0, targets[0]]
+
+
+def test_of_other_losses_and_numbers_it_is_the_flipped_sub_network():
+    data = blobs(80)
+    other = whence.fit(network(6, 16, 3), data, loss=nn.MultiMarginLoss(reduction="none"), epochs=1, device="cpu")
+    assert other.loss.fingerprint(other.task) != loss_of(other.task).fingerprint(other.task)
+    np.testing.assert_array_equal(whence.out_of_sample(other), probabilities(other, mask="flipped"))
+    inputs = data.inputs.gather(np.arange(80)).numpy()
+    numbers = whence.fit(network(6, 16, 1), (np.arange(80), inputs, inputs[:, 0] * 3), epochs=1, device="cpu")
+    assert whence.out_of_sample(numbers).shape == (80, 1)
+    np.testing.assert_array_equal(whence.out_of_sample(numbers), probabilities(numbers, mask="flipped"))
