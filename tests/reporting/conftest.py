@@ -62,9 +62,9 @@ def texts(count: int = 240) -> Dataset:
     written = np.array([" ".join(generator.choice(words[label], 6)) for label in labels], dtype=object)
     splits = splits_of(count)
     train = np.flatnonzero(splits == "train")[: len(HOSTILE)]
-    for row, hostile in zip(train, HOSTILE, strict=True):
-        written[row] = f"{hostile} {' '.join(words[1])}"
-        labels[row] = 0  # among the suspected labels, so that they are shown
+    for number, (row, hostile) in enumerate(zip(train, HOSTILE, strict=True)):
+        labels[row] = (number + 1) % 2  # of the other class's words: among the suspected labels, so that they are shown
+        written[row] = f"{hostile} {' '.join(generator.choice(words[1 - labels[row]], 12))}"
     names = np.array([f"t{row}" for row in range(count)], dtype=object)
     names[train[0]] = HOSTILE_ID
     task = Classification((HOSTILE_CLASS, "good"))
