@@ -27,7 +27,7 @@ import torch
 
 import whence
 from encoders import minilm
-from peer_settings import shared_data
+from real_data import shared_data
 from whence.estimators import parts, reading
 from whence.evaluation import lds, retrain
 

@@ -23,7 +23,7 @@ from torch import nn
 
 import whence
 from encoders import minilm
-from peer_settings import shared_data
+from real_data import shared_data
 from whence.forward import outputs
 
 

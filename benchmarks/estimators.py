@@ -26,12 +26,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
 
 import whence
-from peer_settings import shared_data
+from many_networks import train_many
+from peer_settings import BATCH, DECAY, EPOCHS, MOMENTUM, RATE
+from real_data import shared_data
 from whence.estimators import curvatures, parts
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # inputs and labels of training, of targets
-HALVES, REPEATS, EPOCHS_OF_HALVES, EPOCHS = 50, 2, 15, 20
-BATCH, RATE, MOMENTUM, DECAY = 50, 0.05, 0.9, 1e-4
+HALVES, REPEATS = 50, 2
 
 
 def digits(permuted: int, train: int, targets: int, wrong: float = 0.0) -> Arrays:
@@ -187,51 +188,6 @@ def retrain(arrays: Arrays, hidden: tuple[int, ...], members: torch.Tensor, gene
     given = train_many(inputs, labels, hidden, members, generator)(targets)
     loss = nn.functional.cross_entropy(given.flatten(0, 1), target_labels.repeat(len(members)), reduction="none")
     return loss.view(len(members), -1).numpy()
-
-
-def train_many(
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    hidden: tuple[int, ...],
-    members: torch.Tensor,
-    generator: torch.Generator,
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Train B ordinary networks, each on its members, bool [B, N]; one batched product trains them all.
-
-    Returns:
-        float32 [M, F] → what each network says of it, [B, M, C].
-    """
-    many, half = len(members), int(members[0].sum())
-    rows = torch.stack([row.nonzero()[:, 0] for row in members])
-    widths = [inputs.shape[1], *hidden, int(labels.max()) + 1]
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
-    weights = [torch.randn(many, a, b, generator=generator) * (2 / a) ** 0.5 for a, b in pairs]
-    biases = [torch.zeros(many, 1, b) for _, b in pairs]
-    parameters = [tensor.requires_grad_() for tensor in (*weights, *biases)]
-
-    def forward(units: torch.Tensor) -> torch.Tensor:
-        for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            units = torch.baddbmm(bias, units if number == 0 else units.relu(), weight)
-        return units
-
-    optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS_OF_HALVES * -(-half // BATCH))
-    for _ in range(EPOCHS_OF_HALVES):
-        order = torch.rand(many, half, generator=generator).argsort(1)
-        for start in range(0, half, BATCH):
-            batch = rows.gather(1, order[:, start : start + BATCH])
-            given = forward(inputs[batch])
-            loss = nn.functional.cross_entropy(given.flatten(0, 1), labels[batch].flatten(), reduction="none")
-            optimizer.zero_grad()
-            loss.view(many, -1).mean(1).sum().backward()
-            optimizer.step()
-            schedule.step()
-
-    def outputs(asked: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return torch.cat([forward(some.expand(many, -1, -1)) for some in asked.split(500)], dim=1)
-
-    return outputs
 
 
 def lds(scores: np.ndarray, members: np.ndarray, losses: np.ndarray) -> float:

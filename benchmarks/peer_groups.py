@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 import peer_settings as settings
 import whence
+from many_networks import train_many
 from whence.estimators import METHODS
 from whence.evaluation.correlations import reliability, spearman
 
@@ -83,46 +84,6 @@ def halves(count: int) -> np.ndarray:
     return members
 
 
-def train_many(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor, seed: int, test_x: torch.Tensor) -> torch.Tensor:
-    """Train one network on each of S selections of rows, all from the same weights.
-
-    Args:
-        x, y: float32 [N, F] and int64 [N].
-        rows: int64 [S, n].
-        seed: of weights and order.
-        test_x: float32 [M, F].
-
-    Returns:
-        Outputs float32 [S, M, C].
-    """
-    models, size = rows.shape
-    first = settings.mlp(WIDTHS, seed=seed).parameters()
-    parameters = [value.detach().T.expand(models, *value.T.shape).clone() if value.ndim == 2
-                  else value.detach().expand(models, 1, -1).clone() for value in first]  # fmt: skip
-    for value in parameters:
-        value.requires_grad_()
-    optimizer = torch.optim.SGD(parameters, lr=settings.RATE, momentum=0.9, weight_decay=1e-4, fused=True)
-    steps = settings.EPOCHS * -(-size // settings.BATCH)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-    generator = torch.Generator().manual_seed(seed)
-
-    def outputs(value: torch.Tensor) -> torch.Tensor:
-        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
-            value = torch.baddbmm(bias, value, weight).relu()
-        return torch.baddbmm(parameters[-1], value, parameters[-2])
-
-    for _ in range(settings.EPOCHS):
-        for part in torch.randperm(size, generator=generator).split(settings.BATCH):
-            batch = rows[:, part]  # (S, B)
-            loss = cross_entropy(outputs(x[batch]).flatten(0, 1), y[batch].flatten(), reduction="sum") / len(part)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        return outputs(test_x.expand(models, -1, -1))
-
-
 def _truth(data: whence.Dataset, targets: whence.Dataset, members: np.ndarray, seed: int, folder: Path) -> np.ndarray:
     """Losses float32 [K, M] after retraining on each half of the groups; kept in a file."""
     path = folder / f"groups-{members.shape[1]}-{seed}.npy"
@@ -130,10 +91,12 @@ def _truth(data: whence.Dataset, targets: whence.Dataset, members: np.ndarray, s
         return np.load(path)
     x, y = data.batch(np.arange(len(data))).inputs, torch.from_numpy(data.targets)
     test_x, test_y = targets.batch(np.arange(len(targets))).inputs, torch.from_numpy(targets.targets)
-    rows = torch.from_numpy(np.stack([np.flatnonzero(kept[data.groups]) for kept in members]))
+    kept = torch.from_numpy(members[:, data.groups])  # [K, N]
     parts = []
-    for chosen in rows.split(AT_ONCE):
-        given = train_many(x, y, chosen, seed, test_x)
+    for chosen in kept.split(AT_ONCE):
+        order = torch.Generator().manual_seed(seed)
+        first = settings.mlp(WIDTHS, seed=seed)
+        given = train_many(x, y, WIDTHS[1:-1], chosen, order, first=first, epochs=settings.EPOCHS)(test_x)
         parts.append(
             cross_entropy(given.flatten(0, 1), test_y.repeat(len(chosen)), reduction="none").view(given.shape[:2])
         )

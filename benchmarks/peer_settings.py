@@ -10,7 +10,6 @@ learning rate .05 falling linearly to zero, weight decay 1e-4, batch 50.
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import whence
+from real_data import shared_data
 from whence.evaluation.correlations import spearman
 
-EPOCHS, BATCH, RATE = 20, 50, 0.05
+EPOCHS, BATCH, RATE, MOMENTUM, DECAY = 20, 50, 0.05, 0.9, 1e-4
 CHECKPOINTS = (2, 6, 10, 14, 18)  # epochs after which TracInCP looks; at the last one the rate is zero
 MASKED = "5"  # the dropout after the last hidden activation
 FIRST_TARGET_ID = 10_000_000
@@ -76,18 +76,6 @@ def fashion(train: int, test: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return pictures[0], labels[0], pictures[1], labels[1]
 
 
-def shared_data() -> Path:
-    """The folder of real data sets: WHENCE_DATA, or shared/data in or beside the checkout."""
-    checkout = Path(__file__).resolve().parents[1]
-    places = [checkout / "shared" / "data", checkout.parent / "shared" / "data"]
-    if given := os.environ.get("WHENCE_DATA"):
-        places = [Path(given)]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise SystemExit(f"no real data sets in {' or '.join(map(str, places))}; set WHENCE_DATA to their folder")
-
-
 def mlp(widths: tuple[int, ...], dropout: float = 0.0, seed: int = 0) -> nn.Sequential:
     """Linear, ReLU, Dropout, Linear, ReLU, Dropout, Linear."""
     generator = torch.Generator().manual_seed(seed)
@@ -114,7 +102,7 @@ def train(
     """
     torch.manual_seed(seed)  # of ordinary dropout
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS * -(-len(x) // BATCH))
     kept = []
     model.train()

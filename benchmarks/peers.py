@@ -7,7 +7,8 @@
 Prints a table in Markdown: the linear datamodeling score (LDS, mean ± standard deviation over seeds of the scored
 networks), processor seconds of scoring in one thread (not of training), and peak memory of scoring in MiB (each method
 runs in a process of its own). Results lie in benchmarks/results/peers.json; parts that are run again replace what is
-there of them. Settings: ``peer_settings.py``; how each method is called: ``peer_methods.py``; groups: ``peer_groups.py``.
+there of them. Settings: ``peer_settings.py``; methods: ``peer_methods.py``, which calls ``peer_formulas.py`` and
+``peer_libraries.py``; how they are measured: ``peer_scoring.py``; groups: ``peer_groups.py``.
 
 A ridge or damping marked "best on truth" was chosen from a grid by the LDS of the first network, which favors the method.
 The defaults of this library were found on settings of this kind, these among them, and are the same for all.
@@ -107,10 +108,11 @@ def work(job: dict[str, Any], out: Path) -> None:
 
         found = groups(job["count"], job["seeds"], job["truth_seeds"], Path(job["networks"]))
     else:
-        from peer_methods import names, networks_for, score
+        from peer_methods import methods
+        from peer_scoring import networks_for, score
 
         if job["kind"] == "names":
-            found = {"names": names()}
+            found = {"names": list(methods())}
         elif job["kind"] == "train":
             networks_for(job["setting"], job["methods"], job["seeds"], Path(job["networks"]))
             found = {}

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.real_data import find_shared_data
+
+from whence.cli import main
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data sets: WHENCE_DATA, or shared/data in or beside the checkout."""
-    checkout = Path(__file__).resolve().parents[1]
-    places = [checkout / "shared" / "data", checkout.parent / "shared" / "data"]
-    if given := os.environ.get("WHENCE_DATA"):
-        places = [Path(given)]
-    for place in places:
-        if place.is_dir():
-            return place
-    pytest.skip(f"no real data sets in {' or '.join(map(str, places))}; set WHENCE_DATA to their folder")
+    """The folder of real data sets, where benchmarks find them too."""
+    try:
+        return find_shared_data()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def whence(capsys, monkeypatch):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["whence", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -292,6 +293,43 @@ def test_another_architecture_is_another_run(tmp_path):
         whence.fit(model(nn.Tanh()), blobs(60), epochs=1, out=tmp_path / "run", device="cpu")
     with pytest.raises(WhenceError, match="another model than the run's"):
         whence.open_run(tmp_path / "run", model=model(nn.Tanh()), train=blobs(60))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_frozen_parameters_are_another_run(tmp_path, monkeypatch, finished):
+    """A checkpoint goes on, and a finished run opens, only with the parameters that it trained."""
+
+    def run(*layers):
+        model = network(6, 8, 7, 3)
+        for layer in layers:
+            model[layer].requires_grad_(False)
+        return whence.fit(
+            model, blobs(60), epochs=2, batch_size=10, checkpoint_seconds=0, device="cpu", out=tmp_path / "run"
+        )
+
+    from whence.training import _Loop
+
+    step = _Loop._step
+    with monkeypatch.context() as patch:
+        if not finished:
+            patch.setattr(
+                _Loop,
+                "_step",
+                lambda self, b: (_ for _ in ()).throw(Stop()) if self.progress.step == 8 else step(self, b),
+            )
+        with contextlib.nullcontext() if finished else pytest.raises(Stop):
+            run(0)
+    told = (tmp_path / "run" / "run.json").read_bytes()
+    for layers, named in (((), "0.bias and 1 more"), ((2,), "0.bias and 3 more"), ((0, 4), "4.bias and 1 more")):
+        with pytest.raises(WhenceError) as caught:
+            run(*layers)
+        assert f"the directory holds another run in {tmp_path / 'run'}: got other frozen parameters ({named})" in str(
+            caught.value
+        )
+    assert (tmp_path / "run" / "run.json").read_bytes() == told
+    again = run(0)
+    assert [parameter.requires_grad for parameter in again.model.parameters()] == [False, False, True, True, True, True]
+    assert len(again.history) == 2
 
 
 def test_masks_that_evaluation_skips_are_refused():

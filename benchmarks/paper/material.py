@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.encoders import minilm
-from benchmarks.peer_settings import shared_data
+from benchmarks.real_data import shared_data
 from scipy.stats import t as student
 
 import whence

@@ -28,24 +28,31 @@ class TrainingOptions:
 
     epochs: int = _option(20, "passes over the training instances", low=1)
     batch_size: int = _option(64, "instances per step", low=1)
-    learning_rate: float = _option(1e-3, "at the start of the schedule", low=0)
-    optimizer: Literal["adamw", "sgd"] = _option("adamw", "adamw, or sgd with momentum 0.9", choices=("adamw", "sgd"))
-    weight_decay: float = _option(1e-2, "of the optimizer", low=0)
+    learning_rate: float = _option(1e-3, "learning rate at which the schedule begins", low=0)
+    optimizer: Literal["adamw", "sgd"] = _option(
+        "adamw", "which optimizer: adamw, or sgd with momentum 0.9", choices=("adamw", "sgd")
+    )
+    weight_decay: float = _option(1e-2, "weight decay of the optimizer", low=0)
     schedule: Literal["linear", "cosine", "constant"] = _option(
-        "linear", "how the learning rate falls to zero", choices=("linear", "cosine", "constant"))  # fmt: skip
+        "linear",
+        "how the learning rate goes on: linear or cosine, which fall to zero, or constant",
+        choices=("linear", "cosine", "constant"),
+    )
     warmup: float = _option(0.0, "share of all steps in which the learning rate rises from zero", low=0, high=1)
     accumulate: int = _option(1, "batches whose gradients are added up for one step", low=1)
     patience: int | None = _option(
         None, "stop after this many epochs without a lower dev loss, and keep the best epoch", low=1
     )
     seed: int = _option(0, "of the order of instances and of ordinary dropout", low=-(2**63), high=2**63 - 1)
-    device: str = _option("auto", "cpu, cuda, cuda:1, mps, or auto")
+    device: str = _option(
+        "auto", "where to train: cpu, cuda, cuda:1, mps, or auto, which takes a GPU where there is one"
+    )
     autocast: Literal["off", "bfloat16", "float16"] = _option(
-        "off", "mixed precision", choices=("off", "bfloat16", "float16")
+        "off", "mixed precision: off, bfloat16 or float16", choices=("off", "bfloat16", "float16")
     )
     workers: int = _option(0, "processes that gather batches", low=0)
     checkpoint_seconds: float = _option(
-        300.0, "longest time between checkpoints; one is also made after each epoch", low=0
+        300.0, "most seconds between checkpoints; one is also made after each epoch", low=0
     )
     exposure_limit: int = _option(2000, "instances on which losses under own and flipped mask are followed", low=1)
 

@@ -106,7 +106,7 @@ class Run:
     def fingerprint(self) -> str:
         """A hash of training data, weights, masks and which weights were trained: what scores belong to. 32 hexadecimal digits."""
         model = self.model
-        return digest(self.train.fingerprint(), digest_tensors(model.state_dict()), placement(model), _frozen(model))
+        return digest(self.train.fingerprint(), digest_tensors(model.state_dict()), placement(model), frozen(model))
 
     def save(self, *, replace: bool = False) -> None:
         """Write the run's description, weights and table of instances.
@@ -146,7 +146,7 @@ class Run:
                 "architecture": digest(repr(self.model)),
                 "task": self.task.to_json(),
                 "placement": placement(self.model),
-                "frozen": _frozen(self.model),
+                "frozen": frozen(self.model),
             }
         )
 
@@ -203,8 +203,8 @@ def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _frozen(model: nn.Module) -> list[str]:
-    """Names of the parameters that are not trained, which scores leave out."""
+def frozen(model: nn.Module) -> list[str]:
+    """Names of the parameters that are not trained, which scores leave out, in the order of the model."""
     return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 

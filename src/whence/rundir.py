@@ -61,16 +61,21 @@ class RunDirectory:
 
     Args:
         path: the directory; created when something is first written.
+        mend: what can be done about a damaged file in it, as a sentence.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], *, mend: str = "") -> None:
+        self.path, self.mend = Path(path), mend
         if self.path.exists() and not self.path.is_dir():
             raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
 
     @property
     def config_path(self) -> Path:
         return self.path / "run.json"
+
+    def damaged(self, name: str, got: object, expected: str) -> WhenceError:
+        """The error to raise of a file that is not what it should be."""
+        return WhenceError("a damaged file", where=str(self.path / name), got=got, expected=expected, mend=self.mend)
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -106,9 +111,9 @@ class RunDirectory:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise WhenceError("a damaged file", where=str(path), got=str(error), expected="JSON") from error
+            raise self.damaged(name, str(error), "JSON") from error
         if not isinstance(record, dict):
-            raise WhenceError("a damaged file", where=str(path), got=type(record).__name__, expected="a JSON object")
+            raise self.damaged(name, type(record).__name__, "a JSON object")
         return record
 
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
@@ -122,7 +127,7 @@ class RunDirectory:
             with safe_open(path, framework="pt", device=device) as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise WhenceError("a damaged file", where=str(path), got=str(error), expected="safetensors") from error
+            raise self.damaged(name, str(error), "safetensors") from error
 
     def write_tensors(
         self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
@@ -137,7 +142,7 @@ class RunDirectory:
         try:
             return pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise WhenceError("a damaged file", where=str(path), got=str(error), expected="Parquet") from error
+            raise self.damaged(name, str(error), "Parquet") from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with write_aside(self.path / name) as aside:

@@ -41,29 +41,26 @@ class StoredScores(Scores):
     @property
     def directory(self) -> RunDirectory:
         assert self.path is not None
-        return RunDirectory(self.path)
+        return _directory(self.path)
 
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
         if not self.info.get("matrix", True):
             raise WhenceError("the matrix of scores was not kept", where=str(self.path),
                               mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
-        file = self.directory.path / f"{_block(number)}.npy"
+        directory, name, shape = self.directory, f"{_block(number)}.npy", (stop - start, self.shape[1])
         try:
-            block: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+            block: np.ndarray = np.load(directory.path / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise WhenceError(
-                "a damaged file", where=str(file), got=str(error), expected="a block of scores"
-            ) from error
-        if block.shape != (stop - start, self.shape[1]) or block.dtype != np.float32:
-            raise WhenceError("a damaged file", where=str(file), got=f"{block.dtype} {block.shape}",
-                              expected=f"float32 {(stop - start, self.shape[1])}")  # fmt: skip
+            raise directory.damaged(name, str(error), "a block of scores") from error
+        if block.shape != shape or block.dtype != np.float32:
+            raise directory.damaged(name, f"{block.dtype} {block.shape}", f"float32 {shape}")
         return block
 
     def _summary(self, number: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         name = f"{_block(number)}.safetensors"
         summary, _ = self.directory.read_tensors(name)
         if set(summary) != ENTRIES or len(summary["row_sum"]) != stop - start:
-            raise WhenceError("a damaged file", where=str(self.directory.path / name), expected="a block's summary")
+            raise self.directory.damaged(name, None, "a block's summary")
         return summary
 
     def has_block(self, number: int) -> bool:
@@ -77,6 +74,10 @@ class StoredScores(Scores):
         self.directory.write_tensors(f"{_block(number)}.safetensors", summarize(block, start, self.info["summary_k"]))
 
 
+def _directory(path: str | os.PathLike[str]) -> RunDirectory:
+    return RunDirectory(path, mend="Delete the directory that it lies in to score again.")
+
+
 def _block(number: int) -> str:
     return f"block-{number:05d}"
 
@@ -87,7 +88,7 @@ def load_scores(path: str | os.PathLike[str]) -> StoredScores:
     Raises:
         WhenceError: no scores there, unfinished or damaged ones.
     """
-    directory = RunDirectory(path)
+    directory = _directory(path)
     if not directory.has("scores.json"):
         raise WhenceError("no scores in this directory", where=str(path), expected="a scores.json",
                           mend="Make them with `whence influence RUN`.")  # fmt: skip
@@ -101,9 +102,8 @@ def load_scores(path: str | os.PathLike[str]) -> StoredScores:
         or not isinstance(info.get("block_rows"), int)
         or info["block_rows"] < 1
     ):
-        raise WhenceError("a damaged file", where=str(directory.path / "scores.json"), got=info.get("shape"),
-                          expected=f"shape {[len(rows), len(columns)]}")  # fmt: skip
-    scores = StoredScores(rows, columns, info, directory.path, null=_read_null(directory.path))
+        raise directory.damaged("scores.json", info.get("shape"), f"shape {[len(rows), len(columns)]}")
+    scores = StoredScores(rows, columns, info, directory.path, null=_read_null(directory))
     missing = [number for number, _, _ in scores.ranges() if not scores.has_block(number)]
     if missing:
         raise WhenceError("unfinished scores", where=str(path), got=f"{len(missing)} blocks missing",
@@ -168,13 +168,13 @@ def compute(
         progress(stop - start)
     if not stored.directory.has("null.npy") and (drawn := null()) is not None:
         _save(path / "null.npy", drawn)
-    stored.null = _read_null(path)
+    stored.null = _read_null(stored.directory)
     return stored
 
 
 def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
     """The targets of the scores that a directory holds some or all of, if they are those that ``info`` describes."""
-    directory = None if path is None else RunDirectory(path)
+    directory = None if path is None else _directory(path)
     if directory is None or not directory.has("scores.json"):
         return None
     before = directory.read_json("scores.json")
@@ -256,12 +256,11 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _read_null(path: Path) -> np.ndarray | None:
-    file = path / "null.npy"
-    if not file.is_file():
+def _read_null(directory: RunDirectory) -> np.ndarray | None:
+    if not directory.has("null.npy"):
         return None
     try:
-        array: np.ndarray = np.load(file, allow_pickle=False)
+        array: np.ndarray = np.load(directory.path / "null.npy", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise WhenceError("a damaged file", where=str(file), got=str(error), expected="null scores") from error
+        raise directory.damaged("null.npy", str(error), "null scores") from error
     return array

@@ -7,7 +7,7 @@ State of a run directory:
     run.json "training" + checkpoint     → training goes on from the checkpoint's step
     run.json "trained"                   → the run is opened, nothing is trained
 
-A directory whose data, masks or options are others than those asked for is refused.
+A directory whose data, masks, options or frozen parameters are others than those asked for is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from whence.forward import outputs, predict
 from whence.masks import philox4x32
 from whence.options import TrainingOptions
 from whence.quantities import LossFunction, Quantity, accuracy, loss_of
-from whence.run import Run, as_splits, open_run, probe
+from whence.run import Run, as_splits, frozen, open_run, probe
 from whence.rundir import RunDirectory
 from whence.schedule import Schedule
 
@@ -106,6 +106,7 @@ def fit(
         "source": None if source is None else source.to_json(),
         "model_spec": None if spec is None else spec.to_json(),
         "options": chosen.to_json(),
+        "frozen": frozen(model),
         "loss": quantity.name,
         "loss_fingerprint": quantity.fingerprint(splits["train"].task),
     }
@@ -301,4 +302,6 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What sets two runs apart, in a few words."""
     names = [name for name, value in now["options"].items() if (before.get("options") or {}).get(name) != value]
     names += [name for name in ("source", "model_spec") if before.get(name) != now[name]]
+    if moved := sorted(set(before.get("frozen") or ()) ^ set(now["frozen"])):
+        names.append(f"frozen parameters ({moved[0]}{f' and {len(moved) - 1} more' if moved[1:] else ''})")
     return "other " + ", ".join(names) if names else "other data or masks"

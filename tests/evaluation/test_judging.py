@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 import whence as library
-from tests.test_cli import QUICK, whence, write_table  # noqa: F401
+from tests.cli.tables import QUICK, write_table
 from whence.evaluation import lds, load_truth
 
 
 @pytest.fixture
-def fitted(whence, tmp_path):  # noqa: F811
+def fitted(whence, tmp_path):
     data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
     assert whence("fit", data, "--text", "text", "--label", "label", "--group", "source", "--out", run, *QUICK)[0] == 0
     return run
 
 
-def test_random_subsets(whence, fitted):  # noqa: F811
+def test_random_subsets(whence, fitted):
     command = ("evaluate", fitted, "--method", "turnover", "--method", "first_order", "--subsets", 6, "--seeds", 2)
     code, out, err = whence(*command)
     assert (code, err) == (0, "")
@@ -46,7 +46,7 @@ def test_random_subsets(whence, fitted):  # noqa: F811
     }
 
 
-def test_leave_one_out(whence, fitted):  # noqa: F811
+def test_leave_one_out(whence, fitted):
     code, out, err = whence("evaluate", fitted, "--kind", "leave-one-out", "--targets", "dev", "--seeds", 1, "--json")
     assert (code, err) == (0, "")
     record = json.loads(out)
@@ -61,7 +61,7 @@ def test_leave_one_out(whence, fitted):  # noqa: F811
     assert np.isfinite(record["methods"]["kronecker"]["spearman"])
 
 
-def test_mistakes_take_one_line(whence, fitted):  # noqa: F811
+def test_mistakes_take_one_line(whence, fitted):
     for options, message in (
         (("--fraction", 1), "a fraction that leaves nothing in or out in --fraction"),
         (("--level", "instance"), "scores of groups cannot foretell what single instances do"),

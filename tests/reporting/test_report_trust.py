@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.toys import trained
 from whence.estimators import influence
 from whence.groups import GroupEffects, group_effects
-from whence.reporting import Trust, assess, findings
+from whence.reporting import Trust, assess, findings, report
 from whence.reporting.findings import verdict
 from whence.run import Run
 from whence.scores import Labels, NoiseFloor, Scores
@@ -168,3 +172,22 @@ def test_the_caveat_of_an_audit_is_a_finding() -> None:
     last = findings(TRUST, "The model errs on 40.0 % of unseen instances.")[-1]
     assert (last.level, last.value) == ("caution", "many may be right")
     assert last.text.startswith("The model errs on 40.0\u00a0% of unseen")
+
+
+def test_a_report_without_its_noise_floor_says_why_and_what_to_do(tmp_path: Path) -> None:
+    """Stored scores of another version are made again, damaged ones are told of, and the rest of the page is there."""
+    run = trained(out=tmp_path / "run", epochs=1)
+    page = report(run)
+    (folder,) = (tmp_path / "run" / "scores").glob("report-trust-*")
+    described, missing = folder / "scores.json", "The comparison with masks never trained on could not be made."
+    whole = page.read_text(encoding="utf-8")
+    assert missing not in whole
+    described.write_text(json.dumps({**json.loads(described.read_text()), "version": 0}))
+    assert report(run).read_text(encoding="utf-8") == whole
+    assert json.loads(described.read_text())["version"] > 0
+    described.write_text("{")
+    text = report(run).read_text(encoding="utf-8")
+    assert f"{missing} A damaged file in {described}: got " in text
+    assert "Delete the directory that it lies in to score again." in text
+    shutil.rmtree(folder)
+    assert report(run).read_text(encoding="utf-8") == whole

@@ -8,20 +8,22 @@ import click
 
 from whence.cli.answers import answer, full_path, on_terminal
 from whence.cli.failures import interruptible
-from whence.cli.options import METHODS, as_json, run_argument
+from whence.cli.options import METHODS, RUN, as_json, run_argument
 from whence.errors import WhenceError
 
 __all__ = ["audit", "report"]
 
 
-@click.command()
+@click.command(epilog=RUN, short_help="Rank labels that should not be trusted, and say which groups help or harm.")
 @run_argument
 @click.option("--method", default="auto", show_default=True, help=f"Estimator of the influence on dev: {METHODS}.")
-@click.option("--show", default=10, show_default=True, help="Suspected labels, and groups, to list; --json lists all.")
+@click.option(
+    "--show", default=10, show_default=True, help="How many suspected labels, and groups, to list; --json lists all."
+)
 @as_json
 def audit(run: str, method: str, show: int, as_json: bool) -> None:
-    """Rank labels that should not be trusted, suggest others, find memorized instances; of a run with groups, say which
-    groups harm and which help on dev."""
+    """Rank labels that should not be trusted, suggest others, find memorized instances; of a run with groups (fit --group),
+    say which groups help and which harm on dev. Everything is kept in RUN/audit.parquet and RUN/groups.parquet."""
     from whence.auditing import audit as judge
     from whence.run import open_run
 
@@ -57,17 +59,21 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
     answer(as_json, record, lines)
 
 
-@click.command()
+@click.command(epilog=RUN, short_help="Write one HTML file with all that a run knows about its data.")
 @run_argument
 @click.option("--out", help="The HTML file; by default RUN/report.html.")
 @click.option(
-    "--targets", default="errors", show_default=True, help="Whose predictions to explain: a split, or errors."
+    "--targets",
+    default="errors",
+    show_default=True,
+    help="Whose predictions to explain: a split, or errors: wrong predictions, or the largest errors of a regression.",
 )
-@click.option("--method", default="auto", show_default=True, help=METHODS)
+@click.option("--method", default="auto", show_default=True, help=f"Estimator of the explanations: {METHODS}.")
 @click.option("--top", default=8, show_default=True, help="Helpful and harmful instances per prediction.")
 @as_json
 def report(run: str, out: str | None, targets: str, method: str, top: int, as_json: bool) -> None:
-    """Write one HTML file that opens offline."""
+    """Write one HTML file that opens offline: how far scores can be trusted, suspected labels, memorized instances, which groups
+    help and harm on dev (of a run with groups), and predictions with the training instances behind them."""
     from whence.reporting import report as write
     from whence.run import open_run
 

@@ -9,7 +9,7 @@ import click
 
 from whence.cli.answers import answer, finite, full_path, on_terminal
 from whence.cli.failures import interruptible, typed
-from whence.cli.options import METHODS, as_json, run_argument
+from whence.cli.options import METHODS, RUN, as_json, run_argument
 from whence.errors import WhenceError
 
 __all__ = ["evaluate", "influence"]
@@ -17,31 +17,33 @@ __all__ = ["evaluate", "influence"]
 _MOST_NAMES = 10  # in one printed line
 
 
-@click.command()
+@click.command(epilog=RUN)
 @run_argument
 @click.option("--targets",
               help="A split, errors (wrong predictions), or a file of new instances with the columns of the data, the label "
                    "too.  [default: errors; for a regression test]")  # fmt: skip
-@click.option("--method", default="auto", show_default=True, help=METHODS)
+@click.option("--method", default="auto", show_default=True, help=f"Estimator: {METHODS}.")
 @click.option(
     "--quantity",
     default="loss",
     show_default=True,
-    help="loss, accuracy, probability, margin; absolute_error for regression.",
+    help="What of a target is scored: loss, accuracy, probability or margin; of a regression loss or absolute_error.",
 )
 @click.option(
     "--top",
     default=5,
     show_default=True,
-    help="Helpful and harmful instances to list for each target, in the table; a few are printed.",
+    help="Helpful and harmful instances for each target in the table that is written; the first few are printed.",
 )
 @click.option(
     "--level",
     default="auto",
     show_default=True,
-    help="What is scored: instance, group, or auto (groups where the run has them).",
+    help="Whose influence is scored: instance, group, or auto (groups where the run has them).",
 )
-@click.option("--name", help="Of the scores inside the run; by default method, targets and quantity.")
+@click.option(
+    "--name", help="Name of the scores, which are kept in RUN/scores/NAME; by default of method, targets and quantity."
+)
 @click.option(
     "--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means."
 )
@@ -90,11 +92,11 @@ def influence(
     answer(as_json, record, lines)
 
 
-@click.command()
+@click.command(epilog=RUN)
 @run_argument
 @click.option("--targets", help="A split, or errors (wrong predictions).  [default: test; without one, dev]")
 @click.option("--method", "methods", multiple=True, default=("auto",), show_default=True,
-              help=f"{METHODS[0].upper()}{METHODS[1:]}; may be given several times.")  # fmt: skip
+              help=f"Estimator to judge: {METHODS}; may be given several times.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["random", "leave-one-out"]), default="random", show_default=True,
               help="Retrain on random subsets, or without one row at a time.")  # fmt: skip
 @click.option(
@@ -110,9 +112,11 @@ def influence(
 )
 @click.option("--fraction", default=0.5, show_default=True, help="Share of rows that a random subset keeps.")
 @click.option("--seeds", default=2, show_default=True, help="Models trained on each subset.")
-@click.option("--seed", default=0, show_default=True, help="Of subsets and trainings.")
+@click.option("--seed", default=0, show_default=True, help="Seed of subsets and trainings.")
 @click.option("--jobs", default=1, show_default=True, help="Processes that train; -1 for one per core.")
-@click.option("--name", help="Of the retrainings inside the run; by default kind, level and targets.")
+@click.option(
+    "--name", help="Name of the retrainings, which are kept in RUN/truth/NAME; by default of kind, level and targets."
+)
 @as_json
 def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str, level: str | None, subsets: int, fraction: float,
              seeds: int, seed: int, jobs: int, name: str | None, as_json: bool) -> None:  # fmt: skip

@@ -13,16 +13,20 @@ from whence.options import TrainingOptions
 
 __all__ = ["demo", "fit", "plan"]
 
+_ENCODERS = "A transformer encoder brings its own defaults of epochs, batch size, learning rate and warmup."
+
 
 @click.command(epilog=DATA)
 @click.argument("data", metavar="DATA")
 @data_options
 @model_options
-@click.option("--runs", default=1, show_default=True, help="Runs of other seeds whose scores will be averaged.")
+@click.option(
+    "--runs", default=1, show_default=True, help="How many runs, each of another seed, whose scores will be averaged."
+)
 @as_json
 def plan(data: str, model: str, masked: str, max_length: int, keep: float | None, scheme: Any, seed: int, split_seed: int,
          runs: int, as_json: bool, **given: Any) -> None:  # fmt: skip
-    """Say, before training, what published scores of these data and this model can tell apart."""
+    """Say, before training, what published scores of these data and this model can tell apart. Nothing is written."""
     from whence.data.loading import Source
     from whence.models import prepare
     from whence.planning import plan as foresee
@@ -37,9 +41,9 @@ def plan(data: str, model: str, masked: str, max_length: int, keep: float | None
     answer(as_json, {**found.to_json(), "notes": list(dataset.notes)}, lines)
 
 
-@click.command(epilog=DATA)
+@click.command(epilog=f"{DATA} {_ENCODERS}")
 @click.argument("data", metavar="DATA")
-@click.option("--out", required=True, help="The run directory to make, resume or reopen.")
+@click.option("--out", required=True, help="The run directory to make; one that an interrupted fit left is resumed.")
 @data_options
 @model_options
 @training_options
@@ -92,7 +96,7 @@ def fit(
 
 @click.command()
 @click.option("--out", default="demo", show_default=True, help="The directory to make.")
-@click.option("--seed", default=0, show_default=True, help="Of planted errors, masks and weights.")
+@click.option("--seed", default=0, show_default=True, help="Seed of planted errors, masks and weights.")
 @as_json
 def demo(out: str, seed: int, as_json: bool) -> None:
     """Plant label errors among handwritten digits, train once, find them, explain the mistakes."""

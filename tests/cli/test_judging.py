@@ -1,0 +1,77 @@
+"""``whence audit`` and ``whence report``: groups, and a model that knows little."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+
+from tests.cli.tables import QUICK, write_table
+from whence.run import open_run
+
+
+def test_groups_without_dev_are_not_judged(whence, tmp_path, monkeypatch):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    fit = ("fit", data, "--features", "x,z", "--label", "label", "--group", "source", "--out", run, *QUICK)
+    assert whence(*fit)[0] == 0
+
+    def without_dev(path):
+        opened = open_run(path)
+        del opened.splits["dev"]
+        return opened
+
+    monkeypatch.setattr("whence.run.open_run", without_dev)
+    code, out, _ = whence("audit", run)
+    assert (code, out.splitlines()[-1]) == (0, "groups: not judged, which takes a dev split")
+    assert json.loads(whence("audit", run, "--json")[1])["groups"] is None
+    assert not (run / "groups.parquet").exists()
+    assert whence("report", run)[0] == 0
+
+
+def test_groups(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    assert (
+        whence("fit", data, "--features", "x,z", "--label", "label", "--group", "source", "--out", run, *QUICK)[0] == 0
+    )
+    code, out, _ = whence("influence", run, "--targets", "dev")
+    assert code == 0
+    assert "6 training groups × 30 targets by kronecker" in out
+    assert "s1 " in out or "s2 " in out
+    code, out, _ = whence("audit", run, "--show", 4)
+    assert code == 0
+    table = pq.read_table(run / "groups.parquet").to_pylist()
+    lines = out.splitlines()
+    place = next(
+        number for number, line in enumerate(lines) if line.endswith("(loss on dev).") or "(loss on dev);" in line
+    )
+    assert lines[place + 1].split() == ["group", "members", "effect", "z", "p", "q", "kernel", "verdict"]
+    for line, row in zip(lines[place + 2 : place + 6], table, strict=False):
+        assert line.split()[:2] == [row["name"], str(row["members"])]
+        assert line.endswith(row["verdict"])
+    assert lines[place + 6] == "… and 2 more groups in the table"
+    assert lines[-1] == f"groups: {run / 'groups.parquet'}"
+    record = json.loads(whence("audit", run, "--json")[1])
+    assert record["groups"]["groups"] == table
+    assert sum(record["groups"]["counts"].values()) == 6
+    assert record["groups_table"].endswith("run/groups.parquet")
+    assert whence("report", run)[0] == 0
+
+
+def test_an_audit_of_a_model_that_knows_little_is_not_sold_as_fact(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    fit = ("fit", data, "--features", "z", "--label", "label", "--out", run, "--epochs", 1, "--model", "mlp:32")
+    assert whence(*fit)[0] == 0
+    record = json.loads(whence("audit", run, "--json")[1])
+    share = record["counts"]["label_issue"] / 90
+    error = 1 - json.loads(whence(*fit, "--json")[1])["results"]["dev_accuracy"]
+    assert (record["caveat"] is not None) == (0 < share <= error)
+    from whence.auditing import Audit
+
+    table = pq.read_table(run / "audit.parquet")
+    for dev_error, said in ((None, False), (share * 0.9, False), (share, True), (0.9, True)):
+        assert (Audit(table, None, dev_error).caveat is not None) == (said and share > 0)
+    assert ("caution: The model errs on" in whence("audit", run)[1]) == (record["caveat"] is not None)
+    code, _, err = whence("audit", run, "--show", -1)
+    assert code == 2
+    assert "out of range in --show: got -1" in err
+    assert "p(wrong)" not in whence("audit", run, "--show", 0)[1]
