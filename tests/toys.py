@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import whence
 from whence.data import Classification, Dataset
 from whence.data.inputs import ArrayInputs
+from whence.training import _Loop
 
 
 def blobs(n=120, classes=3, features=6, seed=0, groups=None, start=0, spread=1.5):
@@ -42,3 +46,35 @@ def trained(
     options = {"epochs": 5, "learning_rate": 1e-2, "batch_size": 16, "device": "cpu", **options}
     return whence.fit(network(*widths, where=where, keep=keep, scheme=scheme), blobs(n, groups=groups), dev=blobs(40, seed=1, start=1000),
                       test=blobs(30, seed=2, start=2000), out=out, **options)  # fmt: skip
+
+
+def weights(run):
+    """Copies of a run's weights by name."""
+    return {name: value.clone() for name, value in run.model.state_dict().items()}
+
+
+def assert_same_weights(first, second, exact=True):
+    for name, value in first.items():
+        if exact:
+            assert torch.equal(value, second[name]), name
+        else:
+            torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-5)
+
+
+class Stop(Exception):
+    """What ends a training as a killed process would."""
+
+
+@contextmanager
+def stopping_before(number, monkeypatch):
+    """The training inside must be stopped before its step of this number."""
+    step = _Loop._step
+
+    def stopping(self, batches):
+        if self.progress.step == number:
+            raise Stop
+        return step(self, batches)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(_Loop, "_step", stopping)
+        yield

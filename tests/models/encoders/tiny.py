@@ -12,6 +12,8 @@ WORDS = ["the", "film", "was", "and", "plot", "actor", "scene", "good", "great",
          "dull", "is", "a", "remake", "of"]  # fmt: skip
 SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64,
          "max_position_embeddings": 40}  # fmt: skip
+PLACEMENTS = ["updates", "adapter", "lora", "frozen", "head", "dropouts"]
+QUICK = {"device": "cpu", "epochs": 8, "learning_rate": 3e-3}
 
 
 def save_encoder(folder, kind="bert", **changes):
