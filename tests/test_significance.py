@@ -15,7 +15,7 @@ from tests.toys import network, trained
 from whence import WhenceError
 from whence.score_store import compute
 from whence.scores import Labels
-from whence.significance import MaskNull, RunNull, false_discovery_rates
+from whence.significance import MaskNull, RunNull, false_discovery_rates, rows_against_masks
 
 SEED = np.random.default_rng
 
@@ -103,7 +103,7 @@ def test_what_is_planted_is_found():
     rows = scores.significance()
     assert set(rows.called()) >= {7, 11} and len(rows.called()) <= 4
     assert rows.z[7] > 4 and rows.z[11] < -4
-    assert rows.effect[7] == pytest.approx(matrix[7].mean(), abs=1e-5)
+    assert rows.effect[7] == pytest.approx(np.average(matrix[7], weights=scores.weights), abs=1e-5)
     pairs = scores.significance("pairs").top(3)
     assert (pairs["row"][0], pairs["column"][0]) == (200, 3)
     assert pairs["q"][0] < 0.05 and pairs["id"][0] == 2000 and pairs["target"][0] == 1003
@@ -111,7 +111,7 @@ def test_what_is_planted_is_found():
     weak = scores_of(SEED(1).normal(size=(400, 20)) + 0.3 * (groups == 4)[:, None], null=null)
     found = weak.significance("groups", groups=groups)
     assert found.called().tolist() == [4] and found.ids[4] == 4
-    assert found.effect[4] == pytest.approx(weak.mean_over_targets()[groups == 4].sum())
+    assert found.effect[4] == pytest.approx(weak.mean_over_targets(even=True)[groups == 4].sum())
     assert weak.for_groups(groups).info["level"] == "group"
 
 
@@ -150,6 +150,31 @@ def test_rows_need_no_matrix(tmp_path):
     kept = scores_of(matrix, tmp_path / "a", block_rows=10, null=null).significance()
     lean = scores_of(matrix, tmp_path / "b", block_rows=10, null=null, keep_matrix=False).significance()
     assert np.array_equal(kept.p, lean.p)
+
+
+def heavy(seed, rows):
+    """Scores whose targets differ in size by orders of magnitude and have long tails."""
+    return SEED(seed).standard_t(3, size=(rows, 60)) * np.geomspace(1e-4, 1e2, 60)
+
+
+def test_rows_against_masks_hold_their_level_where_losses_have_long_tails():
+    small = [(rows_against_masks(heavy(seed, 1024), heavy(seed + 100, 2000))[1] < 0.01).mean() for seed in range(10)]
+    assert 0.007 < np.mean(small) < 0.013
+
+
+def test_rows_against_masks_see_what_moves_most_targets_and_what_moves_few():
+    null, rows = heavy(0, 1024), heavy(1, 3)
+    rows[0] += 0.6 * null.std(0)  # most targets a little, which the mean over targets of plain scores does not show
+    rows[1, :12] -= 25 * null.std(0)[:12]  # a fifth of them much
+    z, p = rows_against_masks(null, rows)
+    assert z[0] > 3 and z[1] < -3 and (p[:2] < 0.003).all() and p[2] > 0.05
+    unit = np.geomspace(1, 1e6, 60)
+    np.testing.assert_allclose(rows_against_masks(null * unit, rows * unit), (z, p), rtol=1e-6)
+    still = np.where(np.arange(60) < 30, 0.0, null)
+    assert (
+        rows_against_masks(still, np.where(np.arange(60) < 30, 1.0, rows))[1][2] > 0.05
+    )  # what nothing moves says nothing
+    np.testing.assert_array_equal(rows_against_masks(0 * null, rows), ([0, 0, 0], [1, 1, 1]))
 
 
 def test_pairs_do_not_hold_the_matrix():

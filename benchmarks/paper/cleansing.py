@@ -1,7 +1,7 @@
 """S4 of Kobayashi et al. (2020): train on reviews of movies, keep what helps on reviews of electronics.
 
     python -m benchmarks.paper.cleansing [--seeds 8] [--source dvd] [--target electronics] [--methods kronecker kernel …]
-                                         [--shares 0.01 0.05 0.1] [--runs 5] [--steps 1] [--quantity loss] [--balanced]
+                                         [--shares 0.01 0.05 0.1] [--runs 5] [--steps 1] [--quantity loss] [--balanced] [--even]
                                          [--masked frozen] [--max-length 256] [--encoder FOLDER]
 
 Multi-domain sentiment, MiniLM. Trained on the source's training reviews; a seed draws half of the target's reviews as dev, on
@@ -47,6 +47,8 @@ from benchmarks.paper.material import (
 )
 from benchmarks.paper.transfer import DEV_MODEL, Transfer
 
+from whence.estimators import METHODS as ESTIMATORS
+
 METHODS = ("turnover", "first_order", "kernel", "kronecker", DEV_MODEL)
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
 DRAWN = {
@@ -56,6 +58,7 @@ DRAWN = {
     "quantity": "loss",
     "balanced": False,
     "steps": 1,
+    "even": False,
 }
 REFERENCES = ("random", "early stopping", "trained on dev", "linear")
 MEASURES = {"accuracy": 1, "tuned accuracy": 1, "loss": -1, "AUC": 1}  # and which way is better
@@ -83,7 +86,8 @@ def treated(pair: Transfer, results: Results) -> list[dict[str, Any]]:
     """One seed's rows: no removal, and everything that it is compared with."""
     arguments = pair.arguments
     base = {name: getattr(arguments, name) for name in ("source", "target", "masked", "max_length")}
-    scored = {name: getattr(arguments, name) for name in ("runs", "steps", "quantity", "balanced")}
+    common = {name: getattr(arguments, name) for name in ("runs", "steps", "quantity", "balanced")}
+    common |= {"even": True} if arguments.even else {}
     linear = "linear" in arguments.references and arguments.masked == "frozen"
     rows: list[dict[str, Any]] = []
 
@@ -101,6 +105,8 @@ def treated(pair: Transfer, results: Results) -> list[dict[str, Any]]:
         if "random" in arguments.references:
             done("random", partial(pair.without_random, share), share=share)
         for method in arguments.methods:
+            version = ESTIMATORS[method].version if method in ESTIMATORS else 1
+            scored = common | ({"version": version} if version > 1 else {})
             removed = done(method, partial(pair.without_harmful, method, share), share=share, **scored)
             if method in arguments.controlled:
                 positive = removed["positive"]
@@ -124,6 +130,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="parts that a share is removed in")
     parser.add_argument("--quantity", default="loss", help="of dev: loss, margin or probability")
     parser.add_argument("--balanced", action="store_true", help="remove as many positive as negative reviews")
+    parser.add_argument("--even", action="store_true", help="every dev review counts alike in the mean influence")
     parser.add_argument("--masked", default="frozen", help="placement of masks")
     parser.add_argument("--max-length", type=int, default=256, help="tokens of a review")
     return parser.parse_args()

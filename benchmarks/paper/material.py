@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.encoders import minilm
-from benchmarks.real_data import shared_data
+from benchmarks.real_data import minilm, shared_data
 from scipy.stats import t as student
 
 import whence

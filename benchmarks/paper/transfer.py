@@ -108,7 +108,7 @@ class Transfer:
                 scores = whence.influence(
                     run, "dev", method=method, quantity=self.arguments.quantity, keep_matrix=False
                 )
-                mean = scores.mean_over_targets()
+                mean = scores.mean_over_targets(even=self.arguments.even)
                 found.append(mean / mean.std())
             self._harm[method, key] = np.mean(found, axis=0)
         return self._harm[method, key]

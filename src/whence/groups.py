@@ -5,8 +5,9 @@
     kernel      the sum of kronecker (or kernel) scores over the members of g: needs a gradient, has no test of its own
 
 A group is said to harm (or help) where its published effect is below (above) that of masks never trained on, its kernel effect
-has the same sign, and the false-discovery rate q is at most the level. The kernel does not look at masks, so under the
-hypothesis that training left no trace of them it may choose the side on which p is counted: p is one-sided.
+has the same sign, and the false-discovery rate q is at most the level. All of this is about targets that count alike, not about
+the mean loss, which the few targets with the largest losses decide. The kernel does not look at masks, so under the hypothesis
+that training left no trace of them it may choose the side on which p is counted: p is one-sided.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from whence.fingerprints import digest
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
 from whence.scores import Scores
-from whence.significance import false_discovery_rates
+from whence.significance import false_discovery_rates, rows_against_masks
 
 __all__ = ["VERDICTS", "GroupEffects", "group_effects"]
 
@@ -41,13 +42,15 @@ _FEWEST_TARGETS = 32
 
 @dataclass(frozen=True, eq=False)
 class GroupEffects:
-    """What the removal of each of G groups would do to the mean of a quantity over targets. Positive: the group helps.
+    """What the removal of each of G groups would do to the even mean of a quantity over targets. Positive: the group helps.
 
     Attributes:
         ids: int64 [G], in order of first appearance; names: as the user writes them; members: int64 [G], training instances.
-        effect: float64 [G], the published one, less its mean over masks never trained on (zero at keep rate ½), in ``unit``.
-        z: float64 [G], the published effect in standard deviations of chance.
-        p: float64 [G], of the published effect: one-sided, on the side of the kernel effect; two-sided without one.
+        effect: float64 [G], the published one, less its mean over masks never trained on (zero at keep rate ½), in ``unit``. As
+            all means here it is even: every target counts alike (``Scores.mean_over_targets``).
+        z: float64 [G], how far the group moves the targets as a whole, in standard deviations of chance: of the mean of
+            asinh(s), s being published scores in standard deviations of chance of their target.
+        p: float64 [G], of z: one-sided, on the side of the kernel effect; two-sided without one.
         q: float64 [G], the false-discovery rate (Benjamini and Hochberg 1995) of p.
         kernel: float64 [G], the summed kernel effect, of which the sign and the order are meant; None where there is none.
         unit, quantity: of the effects.
@@ -82,7 +85,7 @@ class GroupEffects:
     @property
     def verdicts(self) -> list[str]:
         """Of each group: "harms", "helps" or "not distinguishable" (from chance)."""
-        sign = np.sign(self.effect) * (self.q <= self.level)
+        sign = np.sign(self.z) * (self.q <= self.level) * (np.sign(self.effect) == np.sign(self.z))
         if self.kernel is not None:
             sign = sign * (np.sign(self.kernel) == sign)
         return [VERDICTS[int(side) + 1] for side in sign]
@@ -222,9 +225,11 @@ def group_effects(
                        progress=progress)  # fmt: skip
 
     published = scored("turnover")
-    found = published.significance()
-    assert published.null is not None
-    effect, z, p = found.effect - published.null.mean(dtype=np.float64), found.z, found.p
+    null = published.null
+    assert null is not None
+    whole = np.asarray(published)
+    effect = (whole - null.mean(axis=0, dtype=np.float64)) @ published.weights / len(sample)
+    z, p = rows_against_masks(null, whole)
     alone = _why_alone(run, wanted, kernel)
     summed = None
     if alone is None:
@@ -237,7 +242,7 @@ def group_effects(
     kernel_effect = None if summed is None else _summed_means(summed, published.ids)
     if kernel_effect is not None:
         side = np.sign(kernel_effect)
-        p = np.where(side == 0, 1.0, np.where(side == np.sign(effect), p / 2, 1 - p / 2))
+        p = np.where(side == 0, 1.0, np.where(side == np.sign(z), p / 2, 1 - p / 2))
     return GroupEffects(
         ids=published.ids,
         names=published.rows.names,
@@ -300,8 +305,8 @@ def _fitting(scores: Scores, run: Run, quantity: Quantity, targets: Dataset) -> 
 
 
 def _summed_means(scores: Scores, groups: np.ndarray) -> np.ndarray:
-    """float64 [G]: mean scores over targets, summed over the members of each of the groups (ids)."""
-    means = scores.mean_over_targets()
+    """float64 [G]: even means of scores over targets, summed over the members of each of the groups (ids)."""
+    means = scores.mean_over_targets(even=True)
     owners = scores.ids if scores.info["level"] == "group" else scores.rows.groups
     assert owners is not None
     return np.bincount(_positions(groups, owners), means, len(groups))

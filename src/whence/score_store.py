@@ -6,6 +6,7 @@ Readable without this library:
     rows.parquet             id, name (group, group_name) of each row;   targets.parquet   id, name of each column
     block-00012.npy          float32 [rows, M]; absent when only summaries are kept
     block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
+    sizes.npy                float64 [M]: how large the scores of each column typically are; even sums of rows go by it
     null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
 
 A block is done when its summary is there; blocks depend on nothing but their rows, so any process may make any of them.
@@ -17,6 +18,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,11 @@ import torch
 from whence.errors import StaleScoresError, WhenceError
 from whence.rundir import RunDirectory, write_aside
 from whence.scores import Labels, Scores
-from whence.summaries import ENTRIES, summarize
+from whence.summaries import ENTRIES, summarize, typical_sizes
 
 __all__ = ["StoredScores", "begun", "compute", "load_scores"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(eq=False, repr=False)
@@ -63,6 +65,20 @@ class StoredScores(Scores):
             raise self.directory.damaged(name, None, "a block's summary")
         return summary
 
+    def _extremes(self, number: int, start: int, stop: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
+        summary, name = self._summary(number, start, stop), "helpful" if sign > 0 else "harmful"
+        return summary[f"{name}_rows"], summary[f"{name}_values"]
+
+    def _row_sums(self, number: int, start: int, stop: int, *, even: bool) -> np.ndarray:
+        return self._summary(number, start, stop)["even_sum" if even else "row_sum"].numpy()
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        found = _read_array(self.directory, "sizes.npy")
+        if found.dtype != np.float64 or found.shape != self.shape[1:]:
+            raise self.directory.damaged("sizes.npy", f"{found.dtype} {found.shape}", f"float64 {self.shape[1:]}")
+        return found
+
     def has_block(self, number: int) -> bool:
         """Whether a block is done."""
         return self.directory.has(f"{_block(number)}.safetensors")
@@ -71,7 +87,9 @@ class StoredScores(Scores):
         """Write a block whose first row is ``start``: its scores, where they are kept, then its summary."""
         if self.info["matrix"]:
             _save(self.directory.path / f"{_block(number)}.npy", block)
-        self.directory.write_tensors(f"{_block(number)}.safetensors", summarize(block, start, self.info["summary_k"]))
+        self.directory.write_tensors(
+            f"{_block(number)}.safetensors", summarize(block, start, self.info["summary_k"], self.weights)
+        )
 
 
 def _directory(path: str | os.PathLike[str]) -> RunDirectory:
@@ -119,6 +137,7 @@ def compute(
     *,
     path: Path | None = None,
     null: Callable[[], np.ndarray | None] = lambda: None,
+    of_rows: Callable[[np.ndarray], np.ndarray] | None = None,
     block_rows: int | None = None,
     summary_k: int = 100,
     keep_matrix: bool = True,
@@ -134,6 +153,8 @@ def compute(
         info: what scores.json says of them; blocks on disk belong to them if it says the same.
         path: a directory, or None for memory.
         null: gives null scores [S, M], or None; asked where none are stored.
+        of_rows: rows int64 [R] → float32 [R, M], a faster way to some rows; asked for how large scores typically are where
+            there are no null scores and more than one block.
         block_rows: rows per block; by default about 16 MiB.
         summary_k: extreme rows kept per block and target.
         keep_matrix: keep whole blocks, not only their summaries (on disk).
@@ -156,6 +177,10 @@ def compute(
             progress(stop - start)
         scores.null = null()
         return scores
+
+    def one_by_one(some: np.ndarray) -> np.ndarray:
+        return np.concatenate([block_of(row, row + 1) for row in some.tolist()])
+
     stored = StoredScores(rows, columns, info, path)
     described = _belongs(stored.directory, info)
     for number, start, stop in stored.ranges():
@@ -164,12 +189,25 @@ def compute(
             if not described:  # not before there is a block: a method that cannot score leaves nothing behind
                 _begin(stored)
                 described = True
+            whole = len(block) == len(rows)
+            _measure(stored, null, block.__getitem__ if whole else of_rows or one_by_one)
             stored.write_block(number, block, start)
         progress(stop - start)
-    if not stored.directory.has("null.npy") and (drawn := null()) is not None:
-        _save(path / "null.npy", drawn)
-    stored.null = _read_null(stored.directory)
+    _measure(stored, null, of_rows or one_by_one)
     return stored
+
+
+def _measure(
+    stored: StoredScores, null: Callable[[], np.ndarray | None], of_rows: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Write what null scores are, and how large scores typically are, where neither is known yet."""
+    directory = stored.directory
+    if stored.null is None:
+        if not directory.has("null.npy") and (drawn := null()) is not None:
+            _save(directory.path / "null.npy", drawn)
+        stored.null = _read_null(directory)
+    if not directory.has("sizes.npy"):
+        _save(directory.path / "sizes.npy", typical_sizes(stored.null, of_rows, len(stored.rows)))
 
 
 def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
@@ -206,7 +244,7 @@ def _belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
 def _begin(scores: StoredScores) -> None:
     """Write both axes, then scores.json: where it is, they are. Blocks that nothing described are removed."""
     rows, columns, directory = scores.rows, scores.columns, scores.directory
-    for file in [*directory.path.glob("block-*"), *directory.path.glob("null.npy")]:
+    for file in [*directory.path.glob("block-*"), *directory.path.glob("null.npy"), *directory.path.glob("sizes.npy")]:
         file.unlink()
     table = {"id": rows.ids, "name": rows.names}
     if rows.groups is not None:
@@ -257,10 +295,12 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def _read_null(directory: RunDirectory) -> np.ndarray | None:
-    if not directory.has("null.npy"):
-        return None
+    return _read_array(directory, "null.npy") if directory.has("null.npy") else None
+
+
+def _read_array(directory: RunDirectory, name: str) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(directory.path / "null.npy", allow_pickle=False)
+        array: np.ndarray = np.load(directory.path / name, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise directory.damaged("null.npy", str(error), "null scores") from error
+        raise directory.damaged(name, str(error), "an array") from error
     return array

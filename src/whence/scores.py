@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -28,7 +29,7 @@ from whence.significance import (
     false_discovery_rates,
     sums_against_masks,
 )
-from whence.summaries import extreme, merge, summarize
+from whence.summaries import even_weights, extreme, merge, typical_sizes
 
 __all__ = ["Labels", "NoiseFloor", "Scores", "Top"]
 
@@ -128,12 +129,16 @@ class Scores:
         """One block, float32 [stop − start, M]."""
         return self.memory[number]
 
-    def _summary(self, number: int, start: int, stop: int) -> dict[str, torch.Tensor]:
-        """What ``summarize`` says of one block."""
-        return summarize(self._read(number, start, stop), start, self.info.get("summary_k", 0))
+    def _extremes(self, number: int, start: int, stop: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one block, the rows and values of the largest (sign 1) or smallest (−1) scores of each target."""
+        block = torch.from_numpy(np.array(self._read(number, start, stop)))
+        return extreme(block, start, self.info.get("summary_k", 0), sign)
 
-    def _summaries(self) -> Iterator[dict[str, torch.Tensor]]:
-        return (self._summary(*block) for block in self.ranges())
+    def _row_sums(self, number: int, start: int, stop: int, *, even: bool) -> np.ndarray:
+        """Of one block, the sums over targets: float64 [stop − start]."""
+        block = np.asarray(self._read(number, start, stop), np.float64)
+        sums: np.ndarray = block @ self.weights if even else block.sum(axis=1)
+        return sums
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.empty(self.shape, np.float32)
@@ -145,9 +150,28 @@ class Scores:
         """float32 [N]: all scores of one target."""
         return np.concatenate([np.asarray(block[:, column]) for _, block in self.blocks()])
 
-    def mean_over_targets(self) -> np.ndarray:
-        """float64 [N]: the mean influence of each row over all targets."""
-        return np.concatenate([summary["row_sum"].numpy() for summary in self._summaries()]) / self.shape[1]
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """float64 [M]: how large the scores of each target typically are.
+
+        The standard deviation of null scores, or without these the root mean square of (at most 512) rows.
+        """
+        return typical_sizes(self.null, self.at, len(self.rows))
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float64 [M]: the weights of targets in an even mean, inverse to ``sizes``, 1 on average."""
+        return even_weights(self.sizes)
+
+    def mean_over_targets(self, *, even: bool = False) -> np.ndarray:
+        """float64 [N]: the mean influence of each row over all targets.
+
+        Args:
+            even: let every target count alike, with a weight inverse to how large its scores typically are. The plain mean is
+                what a row does to the mean loss, and is mostly about the few targets with the largest losses. The even one
+                finds harmful rows and groups better (docs/estimators.md).
+        """
+        return np.concatenate([self._row_sums(*block, even=even) for block in self.ranges()]) / self.shape[1]
 
     def top(self, k: int = 10, *, harmful: bool = False) -> Top:
         """The rows with each target's largest scores, or smallest, without holding the matrix.
@@ -165,8 +189,7 @@ class Scores:
         sign = -1 if harmful else 1
         kept = self.info.get("summary_k", 0)
         if k <= kept or kept >= self.info["block_rows"]:  # small blocks are summarized whole
-            name = "harmful" if harmful else "helpful"
-            parts = [(s[f"{name}_rows"], s[f"{name}_values"]) for s in self._summaries()]
+            parts = [self._extremes(*block, sign) for block in self.ranges()]
         else:
             parts = [extreme(torch.from_numpy(np.array(block)), start, k, sign) for start, block in self.blocks()]
         rows, values = merge(parts, k, sign)
@@ -241,7 +264,7 @@ class Scores:
         runs. See ``whence.significance`` for how p is had from either.
 
         Args:
-            of: "rows", the mean of each row over targets; "groups", the sum of such means over the members of each
+            of: "rows", the even mean of each row over targets; "groups", the sum of such means over the members of each
                 group; "pairs", single scores, judged block by block without holding the matrix.
             groups: [N], the group of each row, for of="groups"; not needed where the rows are groups.
             names: group id → how the user writes it.
@@ -286,16 +309,23 @@ class Scores:
     def _judged_means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         """effect, z, p, each [N], and what p rests on."""
         assert self.null is not None
-        chance, means = MaskNull(self.null.mean(axis=1, dtype=np.float64)[:, None]), self.mean_over_targets()
+        chance, means = MaskNull(self._null_means()[:, None]), self.mean_over_targets(even=True)
         z, p = chance.judge(means[:, None])
         return means, z[:, 0], p[:, 0], chance.basis
 
     def _judged_sums(self, member: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         """effect, z, p, each [G], and what p rests on."""
         assert self.null is not None
-        sums, sizes = np.bincount(member, self.mean_over_targets(), groups), np.bincount(member, minlength=groups)
-        z, p = sums_against_masks(self.null.mean(axis=1, dtype=np.float64), sums, sizes)
+        means = self.mean_over_targets(even=True)
+        sums, sizes = np.bincount(member, means, groups), np.bincount(member, minlength=groups)
+        z, p = sums_against_masks(self._null_means(), sums, sizes)
         return sums, z, p, f"scores of {len(self.null):,} masks never trained on: Student's t of sums over members"
+
+    def _null_means(self) -> np.ndarray:
+        """float64 [S]: even means over targets of masks never trained on."""
+        assert self.null is not None
+        means: np.ndarray = self.null.astype(np.float64) @ self.weights / self.shape[1]
+        return means
 
     def to_parquet(self, path: str | os.PathLike[str], *, k: int | None = None) -> Path:
         """Write (target, id, score, and the names): every pair, or only the k most helpful and harmful of each target.

@@ -29,7 +29,15 @@ from scipy.stats import t as student
 from whence.errors import WhenceError
 from whence.noise import FEWEST_MASKS
 
-__all__ = ["MaskNull", "PairSignificance", "RunNull", "Significance", "false_discovery_rates", "sums_against_masks"]
+__all__ = [
+    "MaskNull",
+    "PairSignificance",
+    "RunNull",
+    "Significance",
+    "false_discovery_rates",
+    "rows_against_masks",
+    "sums_against_masks",
+]
 
 _FEWEST_BEYOND = 10  # null scores that must lie beyond a score for its p to be counted
 _TAIL = 20  # the most extreme twentieth of the null fits the tail
@@ -39,11 +47,12 @@ _SMALLEST = 1e-300
 
 @dataclass(frozen=True, eq=False)
 class Significance:
-    """The mean influence of N rows (or the summed one of G groups) over targets, against chance.
+    """The even mean influence of N rows over targets (or the sum of G groups' members), against chance.
 
     Attributes:
         ids: int64 [N]; names: as the user writes them.
-        effect: float64 [N], the mean over targets, in units of the scores; positive helps. Of a group: the sum over its members.
+        effect: float64 [N], the even mean over targets (``Scores.mean_over_targets(even=True)``), in units of the scores;
+            positive helps. Of a group: the sum over its members.
         z: float64 [N], distance from chance in its standard deviations.
         p: float64 [N], two-sided.
         q: float64 [N], the false-discovery rate at which the row is called.
@@ -163,6 +172,30 @@ class MaskNull:
         p[beyond] = np.maximum(edge * (1 + out[beyond] / self.excesses) ** -self.excesses, _SMALLEST)
         z = (values - self.center) / self.deviation
         return np.where(self.known, z, 0.0), np.where(self.known, p, 1.0)
+
+
+def rows_against_masks(null: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z and p, [R] each, of how far rows move targets as a whole.
+
+    The statistic is the mean over targets of asinh(score in standard deviations of chance), so that every target counts alike
+    and large scores by their logarithm: losses of single targets have tails that are too long for p to be had from some
+    thousand masks.
+
+    Args:
+        null: scores [S, M] of masks never trained on; scores: [R, M].
+    """
+    center, deviation = null.mean(axis=0, dtype=np.float64), null.std(axis=0, ddof=1, dtype=np.float64)
+    known = deviation > 0
+    if not known.any():
+        return np.zeros(len(scores)), np.ones(len(scores))
+
+    def statistic(values: np.ndarray) -> np.ndarray:
+        standardized = (values[:, known] - center[known]) / deviation[known]
+        means: np.ndarray = np.arcsinh(standardized).mean(axis=1)
+        return means[:, None]
+
+    z, p = MaskNull(statistic(null)).judge(statistic(scores))
+    return z[:, 0], p[:, 0]
 
 
 def sums_against_masks(null: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,28 +1,63 @@
-"""What rankings and means need of a block of scores: the extremes of each target, and the sums of rows."""
+"""What rankings and means need of a block of scores: the extremes of each target, and the sums of rows.
+
+A plain mean over targets says what a row does to the mean loss, and is mostly about the few targets with the largest losses,
+which a network that has overfitted gets surely wrong. In an even mean every target counts alike: its weight is inverse to how
+large its scores typically are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-__all__ = ["ENTRIES", "extreme", "merge", "summarize"]
+__all__ = ["ENTRIES", "even_weights", "extreme", "merge", "summarize", "typical_sizes"]
 
-ENTRIES = {"row_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
+ENTRIES = {"row_sum", "even_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
+_LEAST = 0.1  # of the median, is added to typical sizes: targets that hardly anything moves are not all that counts
+_SAMPLE = 512  # rows that say how large a target's scores typically are
 
 
-def summarize(block: np.ndarray, start: int, k: int) -> dict[str, torch.Tensor]:
-    """The summary of a block float32 [R, M] whose first row is ``start``.
+def even_weights(sizes: np.ndarray) -> np.ndarray:
+    """Weights of targets [M] with which they count alike, given how large their scores typically are: float64 [M].
+
+    Inverse to the sizes (plus a tenth of their median), and 1 on average over the targets that anything moves: a weighted mean
+    of scores, in their unit.
+    """
+    moved = sizes > 0
+    if not moved.any():
+        return np.ones(len(sizes))
+    weights: np.ndarray = 1 / (sizes + _LEAST * np.median(sizes[moved]))
+    return weights / weights[moved].mean()
+
+
+def typical_sizes(null: np.ndarray | None, of_rows: Callable[[np.ndarray], np.ndarray], count: int) -> np.ndarray:
+    """How large the scores of each target typically are: float64 [M].
+
+    Args:
+        null: scores of masks never trained on [S, M], whose standard deviation it is; or None.
+        of_rows: scores [R, M] of rows int64 [R], which are asked for without a null: their root mean square.
+        count: how many rows there are.
+    """
+    if null is not None:
+        return null.std(axis=0, ddof=1, dtype=np.float64)
+    rows = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])  # at random, as neighbors may be alike
+    return np.sqrt(np.square(of_rows(rows), dtype=np.float64).mean(axis=0))
+
+
+def summarize(block: np.ndarray, start: int, k: int, weights: np.ndarray) -> dict[str, torch.Tensor]:
+    """The summary of a block float32 [R, M] whose first row is ``start``; ``weights`` [M] are those of an even mean.
 
     Returns:
-        row_sum: float64 [R]; helpful_rows, harmful_rows: int64 [k, M], k at most R; helpful_values, harmful_values: float32,
-        alike.
+        row_sum, even_sum: float64 [R], plain and weighted; helpful_rows, harmful_rows: int64 [k, M], k at most R;
+        helpful_values, harmful_values: float32, alike.
     """
     values = torch.from_numpy(np.ascontiguousarray(block))
     helpful, harmful = extreme(values, start, k, 1), extreme(values, start, k, -1)
-    return {"row_sum": values.sum(dim=1, dtype=torch.float64), "helpful_rows": helpful[0], "helpful_values": helpful[1],
-            "harmful_rows": harmful[0], "harmful_values": harmful[1]}  # fmt: skip
+    return {"row_sum": values.sum(dim=1, dtype=torch.float64), "even_sum": values.double() @ torch.from_numpy(weights),
+            "helpful_rows": helpful[0], "helpful_values": helpful[1], "harmful_rows": harmful[0],
+            "harmful_values": harmful[1]}  # fmt: skip
 
 
 def extreme(block: torch.Tensor, start: int, k: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:

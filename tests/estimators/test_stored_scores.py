@@ -53,7 +53,7 @@ def test_finished_scores_do_not_ask_the_model(tmp_path, method, targets, groups)
 
 @EVERY_METHOD
 def test_killed_scores_go_on_to_the_same_bits(tmp_path, method, monkeypatch):
-    """Killed after some of the blocks, and again before the null; the errors that were found stay the targets."""
+    """Killed before the null, and again after some of the blocks; the errors that were found stay the targets."""
     run = trained(out=tmp_path / "run", epochs=1, groups=30)
     whole, killed = (tmp_path / "run" / "scores" / name for name in ("whole", "killed"))
     arguments = {"targets": "errors", "method": method, "block_rows": 7}
@@ -63,7 +63,7 @@ def test_killed_scores_go_on_to_the_same_bits(tmp_path, method, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    for part, at in (("of_rows" if hasattr(estimator, "of_rows") else "block", 2), ("null", 0)):
+    for part, at, least in (("null", 0, 0), ("of_rows" if hasattr(estimator, "of_rows") else "block", 3, 1)):
         if not hasattr(estimator, part):
             continue
         real, calls = getattr(estimator, part), []
@@ -75,8 +75,7 @@ def test_killed_scores_go_on_to_the_same_bits(tmp_path, method, monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(estimator, part, stopping)
             influence(run, name="killed", **arguments)
-        assert 2 <= len(list(killed.glob("block-*.npy"))) <= len(list(whole.glob("block-*.npy")))
-        assert not (killed / "null.npy").exists()
+        assert least <= len(list(killed.glob("block-*.npy"))) < len(list(whole.glob("block-*.npy")))
     with monkeypatch.context() as patch:
         patch.setattr("whence.estimators.dispatch.target_instances", interrupted)
         np.testing.assert_array_equal(influence(run, name="killed", **arguments), expected)

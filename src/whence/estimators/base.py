@@ -96,13 +96,18 @@ class Grouped:
         self.group_of = place[inverse]
 
     def block(self, start: int, stop: int) -> np.ndarray:
+        return self.of_rows(np.arange(start, stop))
+
+    def of_rows(self, groups: np.ndarray) -> np.ndarray:
+        place = np.full(self.group_of.max() + 1, -1)
+        place[groups] = np.arange(len(groups))
         total: np.ndarray | None = None
-        rows = np.flatnonzero((self.group_of >= start) & (self.group_of < stop))
+        rows = np.flatnonzero(place[self.group_of] >= 0)
         for begin in range(0, len(rows), _MEMBERS_AT_ONCE):
             some = rows[begin : begin + _MEMBERS_AT_ONCE]
             scores = self.members.of_rows(some)
-            total = np.zeros((stop - start, scores.shape[1])) if total is None else total
-            np.add.at(total, self.group_of[some] - start, scores)
+            total = np.zeros((len(groups), scores.shape[1])) if total is None else total
+            np.add.at(total, place[self.group_of[some]], scores)
         assert total is not None  # every group has a member
         return total.astype(np.float32)
 

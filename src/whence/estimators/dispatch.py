@@ -114,6 +114,9 @@ def influence(
     data = _chosen(question, path)
     prepared = cache(partial(_prepare, question, data))  # the expensive part, done when something is missing
 
+    def of_rows(some: np.ndarray) -> np.ndarray:
+        return cast(InstanceEstimator, prepared()).of_rows(some)
+
     def null() -> np.ndarray | None:
         return cast(MaskEstimator, prepared()).null(null_masks, seed=0) if question.rows.masks else None
 
@@ -128,6 +131,7 @@ def influence(
             question.info,
             path=path,
             null=null,
+            of_rows=of_rows,
             block_rows=block_rows,
             keep_matrix=keep_matrix,
             width=sum(layer.units for layer in run.layers.values()),
