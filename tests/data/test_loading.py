@@ -40,7 +40,16 @@ def test_a_source_can_be_replayed_from_anywhere(write, monkeypatch, tmp_path):
     assert source.path == path.resolve().as_posix()
     record = json.loads(json.dumps(source.to_json()))
     given = {"label": "y", "features": ["x*"], "group": "who", "limit": 10, "seed": 7, "task": "auto"}
-    more = {"text": None, "text_pair": None, "id": None, "split": None, "split_by": "auto", "drop_missing": False}
+    more = {
+        "text": None,
+        "text_pair": None,
+        "image": None,
+        "image_size": None,
+        "id": None,
+        "split": None,
+        "split_by": "auto",
+        "drop_missing": False,
+    }
     assert record == {"path": path.as_posix(), **more, **given}
     monkeypatch.chdir("/")
     assert Source.from_json(record) == source
@@ -98,9 +107,8 @@ BAD = [
         ("a.xlsx",),
         {},
         r"got the ending '.xlsx', expected a file ending in .csv, .csv.gz, .tsv, .tsv.gz, .jsonl, "
-        r".jsonl.gz, .parquet or .npz, or the built-in digits or diabetes",
+        r".jsonl.gz, .parquet or .npz, a directory of pictures, or the built-in digits or diabetes",
     ),
-    (("/",), {}, "a directory is not a dataset"),
     (("a\0.csv",), {}, "not a path"),
     (("",), {}, "not a path"),
     ((7,), {}, "not a path in source: got 7"),

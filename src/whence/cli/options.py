@@ -11,7 +11,7 @@ from whence.options import TrainingOptions
 
 __all__ = ["DATA", "METHODS", "RUN", "as_json", "data_options", "model_options", "run_argument", "training_options"]
 
-DATA = "DATA: a csv, tsv(.gz), jsonl, parquet or npz file, or the built-in digits or diabetes."
+DATA = "DATA: a csv, tsv(.gz), jsonl, parquet or npz file, a directory of pictures, or the built-in digits or diabetes."
 METHODS = "auto (kronecker, where model and quantity allow it), turnover, first_order, kernel or kronecker"
 RUN = "RUN: a directory that whence fit has made."
 
@@ -19,13 +19,21 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 run_argument = click.argument("run", metavar="RUN")
 
 _DATA_OPTIONS = [
-    click.option("--label", help="Column to predict; needed for tables, not for npz and built-in sets."),
+    click.option(
+        "--label", help="Column to predict; needed for tables, not for npz, directories of pictures and built-in sets."
+    ),
     click.option("--text", help="Column of text that the model reads."),
     click.option("--text-pair", help="Column of a second text, for pairs of sentences."),
+    click.option("--image", help="Column of pictures: bytes, or paths from where the table lies."),
+    click.option(
+        "--image-size",
+        type=int,
+        help="Side of the square that pictures are brought to, pixels; by default as they are, or 64 if they differ in size.",
+    ),
     click.option(
         "--features",
-        help="Columns of numbers that the model reads, separated by commas, globs allowed; without --text and --features all "
-        "other columns.",
+        help="Columns of numbers that the model reads, separated by commas, globs allowed; without --text, --image and --features "
+        "all other columns.",
     ),
     click.option(
         "--id", "id", help="Column of ids; by default a column named id, else row numbers; none for row numbers."

@@ -1,9 +1,10 @@
-"""Columns of a table as ids, names, texts and numbers."""
+"""Columns of a table as ids, names, texts, pictures and numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from whence.data.tables import Reader
 from whence.errors import WhenceError
 from whence.masks import as_ids
 
-__all__ = ["Place", "features_of", "ids_of", "is_text", "lacking", "missing", "missing_error", "names_of", "numbers_of", "place_in",
-           "refuse_missing", "refuse_repeated", "texts_of"]  # fmt: skip
+__all__ = ["Place", "features_of", "ids_of", "images_of", "is_text", "lacking", "missing", "missing_error", "names_of",
+           "numbers_of", "place_in", "refuse_missing", "refuse_repeated", "texts_of"]  # fmt: skip
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
 """What stands for a missing number in a text table, whatever its case."""
@@ -62,7 +63,8 @@ def lacking(table: pa.Table, roles: Roles) -> np.ndarray:
     for name in dict.fromkeys((roles.label, *roles.inputs)):
         column = table.column(name)
         # A column of words may hold "none" or "NA" as words; among numbers they stand for nothing.
-        numbers = None if roles.text is not None and name in roles.inputs else numbers_of(column)
+        words = name in (roles.text, roles.text_pair, roles.image)
+        numbers = None if words else numbers_of(column)
         found |= missing(column) if numbers is None else np.isnan(numbers)
     return found
 
@@ -100,6 +102,36 @@ def texts_of(column: pa.ChunkedArray, place: Place) -> pa.ChunkedArray:
         return column
     raise WhenceError("a column that is not text", where=place.column, got=str(column.type), expected="text",
                       mend="Name text with --text, or columns of numbers with --features.")  # fmt: skip
+
+
+def images_of(column: pa.ChunkedArray, place: Place, folder: Path) -> list[bytes | Path]:
+    """A column of stored pictures: the content of each, or the path of its file.
+
+    Args:
+        column: binary; text, which is a path; or structs of either ("bytes" and "path", as Hugging Face datasets write them).
+        folder: where relative paths begin.
+
+    Raises:
+        WhenceError: it holds something else, or a picture is missing.
+    """
+    kind, parts = column.type, [column]
+    if pa.types.is_struct(kind):
+        names = [kind.field(position).name for position in range(kind.num_fields)]
+        parts = [pc.struct_field(column, [name]) for name in ("bytes", "path") if name in names]
+    kinds = [str(part.type).replace("large_", "").replace("_view", "") for part in parts]
+    if not parts or not set(kinds) <= {"binary", "string", "null"}:
+        raise WhenceError("a column that holds no pictures", where=place.column, got=str(kind),
+                          expected="bytes, paths, or structs of bytes and path",
+                          mend="Name the column of pictures with --image.")  # fmt: skip
+    present = (
+        pc.coalesce(*[pc.is_valid(part) for part in parts]) if len(parts) == 1 else pc.or_(*map(pc.is_valid, parts))
+    )
+    refuse_missing(pc.if_else(present, True, None), place, droppable=True)
+    found: list[bytes | Path] = []
+    for values in zip(*(part.to_pylist() for part in parts), strict=True):
+        value = next(value for value in values if value is not None)
+        found.append(value if isinstance(value, bytes) else folder / value)
+    return found
 
 
 def numbers_of(column: pa.ChunkedArray) -> np.ndarray | None:

@@ -21,7 +21,8 @@ __all__ = ["Source", "load"]
 
 SplitBy: TypeAlias = Literal["auto", "instance", "group"]
 _SPLIT_BY: tuple[SplitBy, ...] = ("auto", "instance", "group")
-_COLUMNS = ("label", "text", "text_pair", "features", "id", "group", "split")
+_COLUMNS = ("label", "text", "text_pair", "image", "features", "id", "group", "split")
+_LARGEST_SIDE = 4096  # pixels of a picture that a model is given
 _SIMILAR = 0.8  # of names: less is no slip of the finger
 
 
@@ -43,6 +44,8 @@ class Source:
     label: str | None = None
     text: str | None = None
     text_pair: str | None = None
+    image: str | None = None
+    image_size: int | None = None
     features: tuple[str, ...] | None = None
     id: str | None = None
     group: str | None = None
@@ -61,6 +64,7 @@ class Source:
         elif isinstance(options["features"], list):
             options["features"] = tuple(options["features"])
         options["limit"] = _whole("limit", options["limit"], 1, 2**63 - 1)
+        options["image_size"] = _whole("image_size", options["image_size"], 1, _LARGEST_SIDE)
         options["seed"] = _whole("seed", options["seed"], -(2**63), 2**64 - 1)
         for name, value in options.items():
             object.__setattr__(self, name, value)
@@ -70,7 +74,7 @@ class Source:
         ):
             raise WhenceError("an option of the wrong type", where="features", got=repr(features),
                               expected="names of columns")  # fmt: skip
-        for name in ("label", "text", "text_pair", "id", "group", "split"):
+        for name in ("label", "text", "text_pair", "image", "id", "group", "split"):
             if not isinstance(options[name], str | None):
                 raise WhenceError("an option of the wrong type", where=name, got=repr(options[name]),
                                   expected="the name of a column")  # fmt: skip
@@ -85,9 +89,10 @@ class Source:
         if self.split_by == "group" and self.group is None:
             raise WhenceError("no groups to keep together", where="split_by", got="group",
                               mend="Name their column with --group.")  # fmt: skip
-        if self.text is not None and self.features is not None:
-            raise WhenceError("both text and features are named", where=self.path, expected="one of them",
-                              mend="Leave out --text or --features.")  # fmt: skip
+        inputs = [name for name in ("text", "image", "features") if getattr(self, name) is not None]
+        if len(inputs) > 1:
+            raise WhenceError(f"both {inputs[0]} and {inputs[1]} are named", where=self.path, expected="one of them",
+                              mend=f"Leave out --{inputs[0]} or --{inputs[1]}.")  # fmt: skip
         if self.text_pair is not None and self.text is None:
             raise WhenceError("a second text without a first", where="text_pair", got=self.text_pair,
                               mend="Name the first with --text.")  # fmt: skip
@@ -95,12 +100,20 @@ class Source:
         named += ["--drop-missing"] if self.drop_missing else []
         if named and not self.is_table:
             raise WhenceError("an option for tables only", where=self.path, got=", ".join(named),
-                              mend="Leave it out: built-in sets and .npz have no columns.")  # fmt: skip
+                              mend="Leave it out: built-in sets, .npz and directories of pictures have no columns.")  # fmt: skip
+        if self.image_size is not None and self.image is None and (self.is_table or not self.is_folder):
+            raise WhenceError("a size of pictures for data without any", where=self.path, got=f"image_size {self.image_size}",
+                              mend="Name the column of pictures with --image, or leave out --image-size.")  # fmt: skip
 
     @property
     def is_table(self) -> bool:
-        """Whether the data are a table, not a built-in set or an archive of arrays."""
-        return self.path not in BUILTIN and not self.path.lower().endswith(".npz")
+        """Whether the data are a table, not a built-in set, an archive of arrays or a directory of pictures."""
+        return self.path not in BUILTIN and self.path.lower().endswith(tuple(TABLES))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the data are a directory of pictures."""
+        return self.path not in BUILTIN and not self.path.lower().endswith((*TABLES, ".npz"))
 
     def to_json(self) -> dict[str, Any]:
         """All options as JSON values; "path" is absolute, with forward slashes, or a built-in name."""
@@ -169,6 +182,8 @@ def load(
     label: str | None = None,
     text: str | None = None,
     text_pair: str | None = None,
+    image: str | None = None,
+    image_size: int | None = None,
     features: str | list[str] | tuple[str, ...] | None = None,
     id: str | None = None,
     group: str | None = None,
@@ -184,10 +199,15 @@ def load(
     Args:
         source: a table (.csv, .tsv or .jsonl, each also with .gz, or .parquet); an archive of arrays (.npz
             with x_train, y_train and, as pairs, x_dev, y_dev, x_test, y_test; or with one pair, x and y, X and Y,
-            or images and labels, which is divided into splits); or built in, "digits" or "diabetes".
+            or images and labels, which is divided into splits); a directory of pictures (PNG, JPEG, WebP, BMP or GIF), with
+            a folder for each class, or train, dev and test with such folders in each; or built in, "digits" or "diabetes".
         label: the column to predict; tables need it.
         text: the column of text that the model reads.
         text_pair: the column of a second text, for tasks on pairs of sentences.
+        image: the column of pictures: their bytes, {"bytes": …, "path": …} as Hugging Face datasets write them, or paths, from
+            where the table lies.
+        image_size: side of the square that pictures are brought to, pixels (scaled by the shorter side, cut at the center). By
+            default they stay as they are if all have one size of at most 256 × 256, and else become 64 × 64.
         features: columns of numbers that the model reads: a list, or names separated by commas. Globs such as
             "pixel*" leave out columns that have another role. Without text and features: all other columns,
             if they are numbers (without the index columns that pandas writes).
@@ -224,19 +244,37 @@ def load(
     >>> load("digits", limit=100).images.shape
     (300, 8, 8)
     """
-    given: Any = (source, label, text, text_pair, features, id, group, split, task, limit, seed, split_by, drop_missing)
+    given: Any = (
+        source,
+        label,
+        text,
+        text_pair,
+        image,
+        image_size,
+        features,
+        id,
+        group,
+        split,
+        task,
+        limit,
+        seed,
+        split_by,
+        drop_missing,
+    )
     return Source(*given).load()
 
 
 def _understood() -> str:
-    return f"a file ending in {', '.join(TABLES)} or .npz, or the built-in {' or '.join(BUILTIN)}"
+    return (
+        f"a file ending in {', '.join(TABLES)} or .npz, a directory of pictures, or the built-in {' or '.join(BUILTIN)}"
+    )
 
 
 def _resolved(given: Any) -> str:
     """An absolute path with forward slashes, or a built-in name.
 
     Raises:
-        WhenceError: not a path, a directory, or an ending that is not understood.
+        WhenceError: not a path, or an ending that is not understood.
     """
     if not isinstance(given, str | os.PathLike) or not os.fspath(given):
         raise WhenceError("not a path", where="source", got=repr(given), expected=_understood())
@@ -249,7 +287,7 @@ def _resolved(given: Any) -> str:
     except (OSError, ValueError, RuntimeError) as error:
         raise WhenceError("not a path", where="source", got=repr(name), expected=_understood()) from error
     if directory:
-        raise WhenceError("a directory is not a dataset", where=path, expected=_understood())
+        return path.as_posix()
     if not path.name.lower().endswith((*TABLES, ".npz")):
         near = get_close_matches(name, BUILTIN, 1, _SIMILAR)
         ending = "".join(path.suffixes[-2:])

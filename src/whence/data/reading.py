@@ -1,4 +1,4 @@
-"""From the options of a ``Source`` to its ``Dataset``: tables, archives of arrays and built-in sets."""
+"""From the options of a ``Source`` to its ``Dataset``: tables, directories of pictures, archives of arrays and built-in sets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,26 @@ import pyarrow as pa
 
 from whence.data.arrays import read_npz
 from whence.data.builtin import BUILTIN
-from whence.data.columns import Place, features_of, ids_of, lacking, names_of, place_in, refuse_repeated, texts_of
+from whence.data.columns import (
+    Place,
+    features_of,
+    ids_of,
+    images_of,
+    lacking,
+    names_of,
+    place_in,
+    refuse_repeated,
+    texts_of,
+)
 from whence.data.dataset import Dataset
-from whence.data.inputs import ArrayInputs, Inputs, TextInputs
+from whence.data.images import read_folder, read_pictures
+from whence.data.inputs import ArrayInputs, TextInputs
 from whence.data.labels import Labels, labels_of, settled, targets_like, targets_of
 from whence.data.roles import Roles, assign, listed
 from whence.data.splits import LARGE, divide, limited, split_name, together, with_all_classes
 from whence.data.tables import Reader, open_table, read_columns
 from whence.errors import WhenceError
+from whence.masks import as_ids
 
 if TYPE_CHECKING:
     from whence.data.loading import Source
@@ -38,6 +50,8 @@ def read_source(source: Source) -> Dataset:
         return _of_rows(source, x, y, None, Place(source.path, lambda row: f"row {row + 1}"), feature_names)
     if source.is_table:
         return _of_table(source)
+    if source.is_folder:
+        return _of_folder(source)
     arrays = read_npz(Path(source.path))
     return _of_rows(source, arrays.x, arrays.y, arrays.splits, Place(f"{source.path}, y", arrays.place))
 
@@ -57,6 +71,7 @@ def read_more(source: Source, like: Dataset) -> Dataset:
         ("label", source.label),
         ("text", source.text),
         ("text", source.text_pair),
+        ("image", source.image),
         ("id", None if source.id == "none" else source.id),
     ]
     needed += [("feature", name) for name in (like.feature_names or ())]
@@ -75,31 +90,31 @@ def read_more(source: Source, like: Dataset) -> Dataset:
                           mend="Give columns like those of the run's own data.") from error  # fmt: skip
 
 
+def _read(reader: Reader, roles: Roles) -> pa.Table:
+    """All columns in use: ids as exact numbers, pictures as bytes."""
+    exact, raw = ([name for name in names if name is not None] for names in ((roles.id, roles.group), (roles.image,)))
+    return read_columns(reader, roles.used, exact, raw)
+
+
 def _more(source: Source, reader: Reader, like: Dataset) -> Dataset:
-    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, features=like.feature_names,
-                   id=source.id, split="none", where=reader.path)  # fmt: skip
-    table = read_columns(reader, roles.used, [name for name in (roles.id,) if name is not None])
+    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, image=source.image,
+                   features=like.feature_names, id=source.id, split="none", where=reader.path)  # fmt: skip
+    table = _read(reader, roles)
     table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
     ids, names = numbers, _written(numbers)
     if roles.id is not None:
         ids, names = ids_of(table.column(roles.id), place_in(reader, roles.id))
         refuse_repeated(ids, names, place_in(reader, roles.id))
-    texts: np.ndarray | None = None
-    if roles.text is None:
-        inputs: Inputs = ArrayInputs(features_of(table, roles, reader))
-    else:
-        texts, inputs = _texts(table, roles, reader, np.arange(table.num_rows))
+    fed, more = _inputs(table, roles, reader, np.arange(table.num_rows), like=like)
     targets = targets_like(labels_of(table.column(roles.label), place_in(reader, roles.label)), like.task)
-    return Dataset(ids, inputs, targets, like.task, names=names, texts=texts, feature_names=like.feature_names,
-                   notes=notes)  # fmt: skip
+    return Dataset(ids=ids, targets=targets, task=like.task, names=names, notes=(*notes, *more), **fed)
 
 
 def _of_table(source: Source) -> Dataset:
     reader: Reader = open_table(Path(source.path))
-    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, features=source.features,
-                   id=source.id, group=source.group, split=source.split, where=reader.path)  # fmt: skip
-    exact = [name for name in (roles.id, roles.group) if name is not None]
-    table = read_columns(reader, roles.used, exact)
+    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, image=source.image,
+                   features=source.features, id=source.id, group=source.group, split=source.split, where=reader.path)  # fmt: skip
+    table = _read(reader, roles)
     table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
 
     def read(name: str | None, convert: Any) -> Any:
@@ -114,29 +129,63 @@ def _of_table(source: Source) -> Dataset:
     where = str(reader.path) if roles.split is None else f"{reader.path}, column {roles.split!r}"
     division = _divided(source, labels, splits, ids, groups, where)
     rows = division.rows
-    texts: np.ndarray | None = None
-    if roles.text is None:
-        features = features_of(table, roles, reader)
-        inputs: Inputs = ArrayInputs(features if source.limit is None else features[rows])
-    else:
-        texts, inputs = _texts(table, roles, reader, rows)
+    fed, more = _inputs(table, roles, reader, rows, side=source.image_size)
     return _assembled(
-        source, division, labels, ids=ids[rows], names=names[rows], inputs=inputs,
+        source, division, labels, ids=ids[rows], names=names[rows],
         groups=None if groups is None else groups[rows],
         group_names=None if group_names is None else group_names[rows],
-        texts=texts, feature_names=roles.inputs if texts is None else None, notes=(*notes, *division.notes),
+        notes=(*notes, *division.notes, *more), **fed,
     )  # fmt: skip
 
 
-def _texts(table: pa.Table, roles: Roles, reader: Reader, rows: np.ndarray) -> tuple[np.ndarray, TextInputs]:
-    """What a person reads for some rows, str [n], a pair as one text, and the same texts as inputs."""
+def _inputs(
+    table: pa.Table,
+    roles: Roles,
+    reader: Reader,
+    rows: np.ndarray,
+    *,
+    side: int | None = None,
+    like: Dataset | None = None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the model is fed of some rows (int64 [n]): "inputs" and other columns of a ``Dataset``, and notes.
+
+    Args:
+        side: of pictures.
+        like: instances whose features, or sizes of pictures, these are to have.
+    """
+    if roles.image is not None:
+        place = place_in(reader, roles.image)
+        stored = images_of(table.column(roles.image).take(pa.array(rows)), place, reader.path.parent)
+        taken = None if like is None else like.images
+        pictures = read_pictures(stored, lambda row: place(int(rows[row])), side=side, like=taken)
+        return {"inputs": ArrayInputs(pictures.array), "images": pictures.array}, pictures.notes
+    if roles.text is None:
+        features = features_of(table, roles, reader)
+        whole = len(rows) == len(features)
+        names = roles.inputs if like is None else like.feature_names
+        return {"inputs": ArrayInputs(features if whole else features[rows]), "feature_names": names}, ()
     columns = [texts_of(table.column(name), place_in(reader, name)) for name in roles.inputs]
     # Only the texts that are kept become Python strings.
     first, *second = (column.take(pa.array(rows)).to_numpy() for column in columns)
     if not second:
-        return first, TextInputs(first)
+        return {"inputs": TextInputs(first), "texts": first}, ()
+    # What a person reads is a pair as one text.
     shown = np.array([f"{one} ‖ {other}" for one, other in zip(first, second[0], strict=True)], dtype=object)
-    return shown, TextInputs(first, second[0])
+    return {"inputs": TextInputs(first, second[0]), "texts": shown}, ()
+
+
+def _of_folder(source: Source) -> Dataset:
+    folder = read_folder(Path(source.path), side=source.image_size)
+    ids = as_ids(folder.names)
+    place = Place(source.path, lambda row: str(folder.names[row]))
+    labels = labels_of(pa.chunked_array([pa.array(folder.labels)]), place, droppable=False)
+    division = _divided(source, labels, folder.splits, ids, None, source.path)
+    rows = division.rows
+    pictures = folder.pictures.array if source.limit is None else folder.pictures.array[rows]
+    return _assembled(
+        source, division, labels, ids=ids[rows], names=folder.names[rows], inputs=ArrayInputs(pictures), images=pictures,
+        notes=(*division.notes, *folder.pictures.notes),
+    )  # fmt: skip
 
 
 def _of_rows(source: Source, x: np.ndarray, y: np.ndarray, splits: np.ndarray | None, place: Place,

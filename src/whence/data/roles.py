@@ -21,7 +21,7 @@ _PANDAS_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
 class Roles:
     """The columns in use; ``text_pair`` is that of a second text.
 
-    ``features`` None and ``text`` None: all ``others``, if they are numbers.
+    ``features``, ``text`` and ``image`` None: all ``others``, if they are numbers.
     """
 
     label: str
@@ -32,10 +32,13 @@ class Roles:
     split: str | None
     others: tuple[str, ...] = ()
     text_pair: str | None = None
+    image: str | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns the model is fed."""
+        if self.image is not None:
+            return (self.image,)
         if self.text is not None:
             return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
         return self.others if self.features is None else self.features
@@ -57,13 +60,14 @@ def assign(
     id: str | None = None,
     group: str | None = None,
     split: str | None = None,
+    image: str | None = None,
     where: Any,
 ) -> Roles:
     """The roles of columns.
 
     Args:
         names: of all columns.
-        label, text, text_pair, id, group, split: as for ``whence.data.load``. Columns named "id" and "split" are taken
+        label, text, text_pair, image, id, group, split: as for ``whence.data.load``. Columns named "id" and "split" are taken
             for what they say, unless they were given another role, or id or split is "none".
         features: names, globs or lists of them with commas; globs leave out columns that have another role.
         where: the file.
@@ -77,11 +81,11 @@ def assign(
         mend = "Name it with --label." + (f" Did you mean --label {guesses[0]}?" if guesses else "")
         raise WhenceError("which column is the label is not said", where=where,
                           got=f"columns {listed(names)}", mend=mend)  # fmt: skip
-    for option, name in (("label", label), ("text", text), ("text-pair", text_pair), ("id", id), ("group", group),
-                         ("split", split)):  # fmt: skip
+    for option, name in (("label", label), ("text", text), ("text-pair", text_pair), ("image", image), ("id", id),
+                         ("group", group), ("split", split)):  # fmt: skip
         if name is not None and name not in names and not (name == "none" and option in ("id", "split")):
             raise _no_column(name, names, option, where)
-    given = {label, text, text_pair, group}.union(
+    given = {label, text, text_pair, image, group}.union(
         *((item, *map(str.strip, item.split(","))) for item in features or ())
     )
     id, split = (
@@ -90,18 +94,18 @@ def assign(
         else chosen
         for option, chosen in (("id", id), ("split", split))
     )  # fmt: skip
-    if label in (text, text_pair):
-        raise WhenceError("one column is both text and label", where=where, got=repr(label),
+    if label in (text, text_pair, image):
+        raise WhenceError(f"one column is both {'image' if label == image else 'text'} and label", where=where, got=repr(label),
                           mend="The model would be fed its answer: name another column.")  # fmt: skip
     taken = {label, id, group, split}
     if features is not None:
         return Roles(label, None, _expanded(features, names, taken, label, where), id, group, split)
-    if text is not None:
-        return Roles(label, text, None, id, group, split, text_pair=text_pair)
+    if text is not None or image is not None:
+        return Roles(label, text, None, id, group, split, text_pair=text_pair, image=image)
     others = tuple(name for name in names if name not in taken and not _PANDAS_INDEX.fullmatch(name))
     if not others:
         raise WhenceError("no column is left for the inputs", where=where, got=f"columns {listed(names)}",
-                          mend="Name them with --text or --features.")  # fmt: skip
+                          mend="Name them with --text, --image or --features.")  # fmt: skip
     return Roles(label, None, None, id, group, split, others)
 
 

@@ -66,8 +66,13 @@ def open_table(path: Path) -> Reader:
     return reader
 
 
-def read_columns(reader: Reader, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
+def read_columns(
+    reader: Reader, columns: Sequence[str], exact: Sequence[str] = (), raw: Sequence[str] = ()
+) -> pa.Table:
     """Columns of an open table: at least one row, strings as large_string, no dictionaries, contents checked.
+
+    Args:
+        raw: columns whose bytes are no text and stay large_binary.
 
     Raises:
         WhenceError: as ``Reader.read``; or there are no rows.
@@ -78,7 +83,7 @@ def read_columns(reader: Reader, columns: Sequence[str], exact: Sequence[str] = 
                           mend="Check that this is the file you meant.")  # fmt: skip
     for position, name in enumerate(columns):
         try:
-            table = table.set_column(position, name, _uniform(table.column(position)))
+            table = table.set_column(position, name, _uniform(table.column(position), name in raw))
         except (pa.ArrowException, UnicodeDecodeError) as error:
             if "UTF8" not in str(error):
                 raise WhenceError("damaged values", where=f"{reader.path}, column {name!r}",
@@ -90,14 +95,16 @@ def read_columns(reader: Reader, columns: Sequence[str], exact: Sequence[str] = 
     return table
 
 
-def _uniform(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _uniform(column: pa.ChunkedArray, raw: bool) -> pa.ChunkedArray:
     kind = column.type
     # A stranger's Parquet file may promise text or offsets that its bytes do not keep.
     column.validate(full=True)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     # By name, because early versions of pyarrow lack the tests for views.
-    if str(kind) in ("string", "string_view", "binary", "large_binary", "binary_view"):
+    if raw and str(kind) in ("binary", "large_binary", "binary_view"):
+        kind = pa.large_binary()
+    elif str(kind) in ("string", "string_view", "binary", "large_binary", "binary_view"):
         kind = pa.large_string()
     elif pa.types.is_float16(kind):
         kind = pa.float32()
