@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from whence.augmentation import AUGMENTATIONS
 from whence.errors import WhenceError
 
 __all__ = ["TrainingOptions"]
@@ -39,6 +40,11 @@ class TrainingOptions:
         choices=("linear", "cosine", "constant"),
     )
     warmup: float = _option(0.0, "share of all steps in which the learning rate rises from zero", low=0, high=1)
+    augment: Literal["none", "flip", "crop", "crop+flip"] = _option(
+        "none",
+        "how training pictures are varied: flip (left to right), crop (moved by up to an eighth), crop+flip, or none",
+        choices=AUGMENTATIONS,
+    )
     accumulate: int = _option(1, "batches whose gradients are added up for one step", low=1)
     patience: int | None = _option(
         None, "stop after this many epochs without a lower dev loss, and keep the best epoch", low=1

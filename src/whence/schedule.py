@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from whence.augmentation import augmented
 from whence.data import Batch, Dataset
 from whence.masks import philox4x32
 from whence.options import TrainingOptions
@@ -42,7 +44,7 @@ class Schedule:
         if (lengths := getattr(self.data.inputs, "lengths", None)) is not None:
             rows = alike(rows, lengths)
         rows = rows[skip * accumulate :]
-        feed = _Feed(self.data, rows, self.options.seed, epoch * self._batches_per_epoch + skip * accumulate)
+        feed = _Feed(self.data, rows, self.options, epoch * self._batches_per_epoch + skip * accumulate)
         source: Any = feed
         if self.options.workers:
             source = torch.utils.data.DataLoader(feed, batch_size=None, num_workers=self.options.workers)
@@ -70,10 +72,10 @@ class Schedule:
 
 
 class _Feed(torch.utils.data.Dataset[Batch]):
-    """Item i is the whole of batch i; loader workers gather it with its ids."""
+    """Item i is the whole of batch i; loader workers gather it with its ids, and augment it."""
 
-    def __init__(self, data: Dataset, rows: list[np.ndarray], seed: int, first: int) -> None:
-        self.data, self.rows, self.seed, self.first = data, rows, seed, first
+    def __init__(self, data: Dataset, rows: list[np.ndarray], options: TrainingOptions, first: int) -> None:
+        self.data, self.rows, self.options, self.first = data, rows, options, first
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,8 +85,12 @@ class _Feed(torch.utils.data.Dataset[Batch]):
             raise IndexError(number)
         # Random augmentation draws from a stream of its own batch, in whatever process it is gathered.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived(self.seed, _BATCH, self.first + number))
-            return self.data.batch(self.rows[number])
+            torch.manual_seed(derived(self.options.seed, _BATCH, self.first + number))
+            batch = self.data.batch(self.rows[number])
+            if self.options.augment != "none":
+                assert isinstance(batch.inputs, torch.Tensor)  # as fit has made sure
+                batch = replace(batch, inputs=augmented(batch.inputs, self.options.augment))
+            return batch
 
 
 def alike(batches: list[np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from whence.attachment import attach, attached, placement
 from whence.checkpoints import CHECKPOINT, Progress, restore, save
 from whence.data import Batch, Dataset
+from whence.data.inputs import Inputs, TextInputs
 from whence.dropout import own
 from whence.errors import WhenceError
 from whence.fingerprints import digest
@@ -86,6 +87,9 @@ def fit(
         raise WhenceError(
             "early stopping without dev instances", where="patience", mend="Give dev instances, or no patience."
         )
+    if chosen.augment != "none" and not _are_pictures(splits["train"].inputs):
+        raise WhenceError("augmentation of inputs that are no pictures", where="augment", got=repr(chosen.augment),
+                          expected="inputs [B, channels, height, width]", mend="Use augment none.")  # fmt: skip
     quantity = loss if isinstance(loss, Quantity) else loss_of(splits["train"].task, loss)
     model.to(chosen.torch_device())
     probe(model, splits["train"])
@@ -280,6 +284,11 @@ def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimi
     if options.optimizer == "sgd":
         return torch.optim.SGD(weights, lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay)
     return torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay)
+
+
+def _are_pictures(inputs: Inputs) -> bool:
+    one = inputs.gather(np.array([0])) if len(inputs) and not isinstance(inputs, TextInputs) else None
+    return isinstance(one, torch.Tensor) and one.ndim == 4
 
 
 def _sample(ids: np.ndarray, most: int) -> np.ndarray:

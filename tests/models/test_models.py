@@ -41,6 +41,8 @@ def pictures(n=300, side=8, seed=0):
         (blobs(100, spread=3), "mlp:16", ["body.relu1"]),
         (pictures(), "mlp:32,16", ["body.relu2"]),
         (pictures(), "conv:4,8,16", ["body.relu1"]),
+        (pictures(), "vgg:4,8,16", ["body.relu1"]),
+        (pictures(), "resnet18:4", ["body.flatten"]),
         (texts(), "auto", ["body.relu0"]),
         (texts(), "mlp:16,8", ["body.relu1"]),
     ],
@@ -50,6 +52,27 @@ def test_models_learn(data, name, layers):
     assert list(whence.attached(model)) == layers
     run = whence.fit(model, encoded, epochs=15, learning_rate=5e-3, device="cpu")
     assert run.history[-1]["full_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("side", [9, 32, 80])
+@pytest.mark.parametrize("name", ["vgg:4,4,4,16", "vgg16:16,8", "resnet18:4"])
+def test_pictures_of_any_size(name, side):
+    model, data = prepare(pictures(4, side), name, masked="all")
+    with whence.own(data.ids):
+        assert model(data.inputs.gather(np.arange(4))).shape == (4, 2)
+    layers = whence.attached(model)
+    assert all(layer.units is not None for layer in layers.values())
+    assert len(layers) == {"vgg:4,4,4,16": 7, "vgg16:16,8": 15, "resnet18:4": 17}[name]  # every ReLU
+
+
+def test_vgg16_is_vgg16():
+    """Configuration D of Simonyan & Zisserman (2015): 13 convolutions of 14,710,464 weights, with normalization 4,224 pairs more."""
+    model, _ = prepare(pictures(4, 32), "vgg16")
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(convolutions) == 13
+    color = 14_710_464 - 2 * 64 * 9  # one channel here, three there
+    assert sum(one.weight.numel() for one in convolutions) == color
+    assert sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)) == 4224
 
 
 def test_masked_layers():
@@ -117,13 +140,15 @@ def test_ngram_batches_do_not_depend_on_padding():
     ("data", "name", "message"),
     [
         (blobs(20), "resnet", "unknown model in --model: got 'resnet'"),
+        (blobs(20), "resnet18", "mlp, conv, vgg, vgg16, resnet18 for pictures"),
+        (pictures(), "resnet18:8,8", "resnet18 one"),
         (blobs(20), "conv", "does not fit the data"),
         (blobs(20), "ngrams:4", "does not fit the data"),
         (texts(), "conv", "does not fit the data"),
         (blobs(20), "mlp:0", "widths that make no model"),
         (blobs(20), "mlp:a,b", "widths that make no model"),
         (blobs(20), "mlp:-3", "widths that make no model"),
-        (pictures(), "conv:8", "conv takes at least two"),
+        (pictures(), "conv:8", "conv and vgg take at least two"),
     ],
 )
 def test_bad_models(data, name, message):

@@ -69,8 +69,8 @@ _MODEL_OPTIONS = [
         "--model",
         default="auto",
         show_default=True,
-        help="mlp:512,512 for features or pictures, conv:16,32,256 for pictures, ngrams:256 for texts (widths are yours), for "
-        "texts also the folder or hub name of a transformer encoder; auto is mlp or ngrams.",
+        help="mlp:512,512 for features or pictures; conv:16,32,256, vgg:32,64,128,256, vgg16 or resnet18:64 for pictures; "
+        "ngrams:256 for texts (widths are yours), or the folder or hub name of a transformer encoder; auto is mlp or ngrams.",
     ),
     click.option(
         "--masked",

@@ -17,7 +17,9 @@ from whence.models import encoders
 from whence.models.conv import ConvNet
 from whence.models.mlp import MLP, Standardize
 from whence.models.ngrams import NgramClassifier, NgramEncoder
+from whence.models.resnet import ResNet18
 from whence.models.spec import ModelSpec
+from whence.models.vgg import VGG, VGG16_BLOCKS
 
 __all__ = ["build", "encode_more", "prepare"]
 
@@ -36,7 +38,7 @@ def prepare(
 
     Args:
         data: with a "train" split, from which scaling and n-grams are taken.
-        name: such as "mlp:512,512", or the folder of a transformer encoder; see ``ModelSpec``.
+        name: such as "mlp:512,512", "vgg16", or the folder of a transformer encoder; see ``ModelSpec``.
         masked: "last", "all", or a glob over module names; of an encoder "updates", "adapter", "lora",
             "frozen", "head" or "dropouts" (docs/text.md).
         keep: share of units that an instance keeps; None: ½, or what an encoder's placement of masks does best with
@@ -63,7 +65,7 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[kind](data, widths)
-    last = [f"body.{_last_activation(model)}"]
+    last = [f"body.{list(dict(model.get_submodule('body').named_children()))[-1]}"]
     where = {"auto": last, "last": last, "all": ["*relu*"]}.get(spec.masked, [spec.masked])
     keep = 0.5 if spec.keep is None else spec.keep
     attach(model, where, keep=keep, seed=spec.seed, scheme=spec.scheme)
@@ -79,15 +81,8 @@ def encode_more(spec: ModelSpec, data: Dataset, more: Dataset) -> Dataset:
     return NgramEncoder(data).encode(more) if kind == "ngrams" else more
 
 
-def _last_activation(model: nn.Module) -> str:
-    return [name for name, _ in model.get_submodule("body").named_children() if name.startswith("relu")][-1]
-
-
 def _mlp(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
-    train = np.flatnonzero(data.splits == "train") if data.has_split("train") else np.arange(len(data))
-    sample = data.inputs.gather(train[: 2**16])
-    assert isinstance(sample, torch.Tensor)
-    sample = sample.flatten(1).float()
+    sample = _train_sample(data).flatten(1).float()
     if data.images is not None:  # one scale for all pixels: edge pixels that hardly vary are not blown up
         standardize = Standardize(sample.mean(), sample.std().clamp_min(1e-3))
     else:
@@ -96,14 +91,53 @@ def _mlp(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
 
 
 def _conv(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
-    picture = data.inputs.gather(np.array([0]))
-    assert isinstance(picture, torch.Tensor)
-    channels, height, width = picture.shape[1:]
-    return ConvNet((channels, height, width), widths, data.task.outputs)
+    return ConvNet(_shape(data), widths, data.task.outputs)
+
+
+def _vgg(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
+    return VGG(_shape(data), [(width, width) for width in widths[:-1]], widths[-1:], data.task.outputs, _channels(data))
+
+
+def _vgg16(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
+    return VGG(_shape(data), VGG16_BLOCKS, widths, data.task.outputs, _channels(data))
+
+
+def _resnet18(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
+    return ResNet18(_shape(data), widths[0], data.task.outputs, _channels(data))
 
 
 def _ngrams(data: Dataset, widths: tuple[int, ...]) -> nn.Module:
     return NgramClassifier(int(data.inputs.matrix.shape[1]), widths, data.task.outputs)  # type: ignore[attr-defined]
 
 
-_BUILDERS: dict[str, Callable[[Dataset, tuple[int, ...]], nn.Module]] = {"mlp": _mlp, "conv": _conv, "ngrams": _ngrams}
+_BUILDERS: dict[str, Callable[[Dataset, tuple[int, ...]], nn.Module]] = {
+    "mlp": _mlp,
+    "ngrams": _ngrams,
+    "conv": _conv,
+    "vgg": _vgg,
+    "vgg16": _vgg16,
+    "resnet18": _resnet18,
+}
+
+
+def _train_sample(data: Dataset, most: int = 2**16) -> torch.Tensor:
+    """Inputs of training instances, from which scales are taken."""
+    train = np.flatnonzero(data.splits == "train") if data.has_split("train") else np.arange(len(data))
+    sample = data.inputs.gather(train[:most])
+    assert isinstance(sample, torch.Tensor)
+    return sample
+
+
+def _shape(data: Dataset) -> tuple[int, int, int]:
+    """Channels, height and width of a picture."""
+    picture = data.inputs.gather(np.array([0]))
+    assert isinstance(picture, torch.Tensor)
+    channels, height, width = picture.shape[1:]
+    return channels, height, width
+
+
+def _channels(data: Dataset) -> Standardize:
+    """Mean 0 and deviation 1 for each channel of the training pictures."""
+    sample = _train_sample(data, 2**13)  # (N, channels, H, W)
+    scale = sample.std(dim=(0, 2, 3)).clamp_min(1e-3)
+    return Standardize(sample.mean(dim=(0, 2, 3))[:, None, None], scale[:, None, None])

@@ -14,8 +14,8 @@ class Standardize(nn.Module):
     """(x − mean) / scale, feature by feature; both are fixed before training.
 
     Args:
-        mean: [F] or a scalar.
-        scale: [F] or a scalar, above 0.
+        mean: [F], [channels, 1, 1] or a scalar.
+        scale: of the same shape, above 0.
     """
 
     def __init__(self, mean: torch.Tensor, scale: torch.Tensor) -> None:

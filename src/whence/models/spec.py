@@ -13,7 +13,16 @@ from whence.models.encoders.folder import is_encoder_name
 
 __all__ = ["ModelSpec"]
 
-_DEFAULT_WIDTHS = {"mlp": (512, 512), "conv": (16, 32, 256), "ngrams": (256,)}
+_DEFAULT_WIDTHS = {
+    "mlp": (512, 512),
+    "ngrams": (256,),
+    "conv": (16, 32, 256),
+    "vgg": (32, 64, 128, 256),
+    "vgg16": (512, 512),
+    "resnet18": (64,),
+}
+_NUMBERS_OF_WIDTHS = {"conv": range(2, 9), "vgg": range(2, 9), "resnet18": range(1, 2)}  # 1 or more of the others
+_PICTURE_MODELS = ("conv", "vgg", "vgg16", "resnet18")
 
 
 @dataclass(frozen=True)
@@ -21,9 +30,11 @@ class ModelSpec:
     """A ready-made model: what run.json holds of it.
 
     Attributes:
-        name: "mlp", "conv" or "ngrams", with widths after a colon: ``mlp:512,512``; or, for texts, an encoder of Hugging Face
-            transformers: a folder, or a name on the hub. "auto": an MLP for features and pictures, n-grams for texts. For
-            texts, "mlp" means n-grams.
+        name: a kind, with widths after a colon if they are to be others: ``mlp:512,512`` (hidden layers), ``ngrams:256``;
+            for pictures also ``conv:16,32,256`` and ``vgg:32,64,128,256`` (channels of each convolution, or of each block of two,
+            then a hidden layer), ``vgg16:512,512`` (hidden layers), ``resnet18:64`` (channels of the first stage). For texts,
+            an encoder of Hugging Face transformers: a folder, or a name on the hub. "auto": an MLP for features and pictures,
+            n-grams for texts. For texts, "mlp" means n-grams.
         masked: which hidden layers have turn-over dropout: "last", "all", or a glob over module names; of an encoder "updates",
             "adapter", "lora", "frozen", "head" or "dropouts" (see ``whence.models.encoders.placements``). "auto": "last", or
             "updates".
@@ -57,7 +68,7 @@ class ModelSpec:
         return cls(**record)
 
     def parse(self, data: Dataset) -> tuple[str, tuple[int, ...]]:
-        """The kind ("mlp", "conv", "ngrams" or "encoder") and its widths for a dataset.
+        """The kind ("mlp", "ngrams", "conv", "vgg", "vgg16", "resnet18" or "encoder") and its widths for a dataset.
 
         Raises:
             WhenceError: an unknown kind, widths that are not positive integers, or a kind that does not fit the data.
@@ -73,21 +84,29 @@ class ModelSpec:
             return "encoder", ()
         if kind not in _DEFAULT_WIDTHS:
             raise WhenceError("unknown model", where="--model", got=repr(self.name),
-                              expected="mlp:512,512, conv:16,32,256 or ngrams:256 (widths are yours), or for texts the folder of "
-                              "an encoder or its name on the Hugging Face hub")  # fmt: skip
-        fits = {
-            "ngrams": is_text,
-            "mlp": not is_text,
-            "conv": isinstance(data.inputs, ArrayInputs) and data.inputs.is_image,
-        }
-        if not fits[kind]:
-            raise WhenceError("a model that does not fit the data", where="--model", got=repr(self.name),
-                              expected="ngrams for texts, mlp for features, mlp or conv for pictures")  # fmt: skip
+                              expected="mlp:512,512, ngrams:256, conv:16,32,256, vgg:32,64,128,256, vgg16:512,512 or "
+                              "resnet18:64 (widths are yours), or for texts the folder of an encoder or its name on the "
+                              "Hugging Face hub")  # fmt: skip
+        if kind in _PICTURE_MODELS:
+            fits = isinstance(data.inputs, ArrayInputs) and data.inputs.is_image
+        else:
+            fits = is_text == (kind == "ngrams")
+        if not fits:
+            mend = "Name the column of pictures with --image." if kind in _PICTURE_MODELS else ""
+            raise WhenceError(
+                "a model that does not fit the data",
+                where="--model",
+                got=repr(self.name),
+                mend=mend,
+                expected="ngrams for texts, mlp for features; mlp, conv, vgg, vgg16, resnet18 for pictures",
+            )
         try:
             widths = tuple(int(width) for width in listed.split(",")) if listed else _DEFAULT_WIDTHS[kind]
         except ValueError:
             widths = (0,)
-        if min(widths) < 1 or (kind == "conv" and len(widths) < 2):
+        if min(widths) < 1 or len(widths) not in _NUMBERS_OF_WIDTHS.get(kind, range(1, len(widths) + 1)):
+            default = ",".join(map(str, _DEFAULT_WIDTHS[kind]))
             raise WhenceError("widths that make no model", where="--model", got=repr(self.name),
-                              expected="positive integers, such as mlp:512,512 (conv takes at least two)")  # fmt: skip
+                              expected=f"positive integers, such as {kind}:{default} (conv and vgg take at least two, "
+                              "resnet18 one)")  # fmt: skip
         return kind, widths
