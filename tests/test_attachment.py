@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import whence
+from tests.vision_trees import VGG, BasicBlock, Bottleneck, ResNet, ViT
 from whence import TurnOverDropout, WhenceError
 from whence.attachment import placement, reattach
-
-
-class VGGLike(nn.Module):
-    """The module tree of torchvision's VGG."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2)
-        )
-        self.classifier = nn.Sequential(nn.Linear(8 * 16, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 32), nn.ReLU(True),
-                                        nn.Dropout(), nn.Linear(32, 10))  # fmt: skip
-
-    def forward(self, x):
-        return self.classifier(self.features(x).flatten(1))
+from whence.estimators.reference import reference
 
 
 def forward_all(model, x):
@@ -34,7 +22,7 @@ def forward_all(model, x):
 
 
 def test_default_replaces_every_dropout():
-    model = whence.attach(VGGLike())
+    model = whence.attach(VGG())
     assert list(whence.attached(model)) == ["classifier.2", "classifier.5"]
     assert not any(type(module) is nn.Dropout for module in model.modules())
 
@@ -47,17 +35,18 @@ def test_default_replaces_every_dropout():
         ("features.0", ["features.0"]),
         (["features.2", "*.5"], ["features.2", "classifier.5"]),
         ("classifier.4", ["classifier.4"]),
+        ("last", ["classifier.5"]),
     ],
 )
 def test_where(where, places):
-    model = whence.attach(VGGLike(), where, seed=3)
+    model = whence.attach(VGG(), where, seed=3)
     assert list(whence.attached(model)) == places
     forward_all(model, torch.randn(4, 3, 8, 8))
     assert all(layer.seed == 3 and layer.units for layer in whence.attached(model).values())
 
 
 def test_channels_are_masked_as_wholes():
-    model = whence.attach(VGGLike(), "features.2")
+    model = whence.attach(VGG(), "features.2")
     kept = []
     model.features[2].register_forward_hook(lambda module, inputs, output: kept.append(output))
     forward_all(model, torch.randn(4, 3, 8, 8).abs() + 1)
@@ -68,7 +57,7 @@ def test_channels_are_masked_as_wholes():
 
 @pytest.mark.parametrize("where", [None, "features.*", ["classifier.0", "classifier.2"]])
 def test_detach_restores_the_model(where):
-    model = VGGLike()
+    model = VGG()
     model.classifier[2].p = 0.3
     modules, state, text = dict(model.named_modules()), copy.deepcopy(model.state_dict()), repr(model)
     hooks = {name: len(module._forward_hooks) for name, module in modules.items()}
@@ -97,7 +86,7 @@ def test_a_shared_dropout_masks_everywhere():
 
 @pytest.mark.parametrize("where", [None, "features.*"])
 def test_copies_are_independent(where):
-    model = whence.attach(VGGLike(), where).eval()
+    model = whence.attach(VGG(), where).eval()
     twin = copy.deepcopy(model)
     x = torch.randn(4, 3, 8, 8)
     assert torch.equal(forward_all(model, x), forward_all(twin, x))
@@ -108,10 +97,10 @@ def test_copies_are_independent(where):
 
 
 def test_placement_round_trip():
-    model = whence.attach(VGGLike(), ["features.2", "classifier.*"], keep=0.5, seed=9, scheme="balanced").eval()
+    model = whence.attach(VGG(), ["features.2", "classifier.*"], keep=0.5, seed=9, scheme="balanced").eval()
     x = torch.randn(4, 3, 8, 8)
     expected = forward_all(model, x)
-    twin = VGGLike().eval()
+    twin = VGG().eval()
     twin.load_state_dict(model.state_dict())
     reattach(twin, placement(model))
     assert torch.equal(forward_all(twin, x), expected)
@@ -120,12 +109,12 @@ def test_placement_round_trip():
     with pytest.raises(WhenceError, match="lacks a module"):
         reattach(nn.Sequential(nn.Linear(2, 2)), placement(model))
     with pytest.raises(WhenceError, match="other turn-over dropout than the run"):
-        reattach(whence.attach(VGGLike()), placement(model))
+        reattach(whence.attach(VGG()), placement(model))
 
 
 def test_errors_leave_the_model_as_it_was():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
-    with pytest.raises(WhenceError, match=r"no nn\.Dropout to replace in Sequential\. Name modules.*where='1'"):
+    with pytest.raises(WhenceError, match=r"no nn\.Dropout to replace in Sequential\. Name modules.*where='last'"):
         whence.attach(model)
     with pytest.raises(
         WhenceError, match=r"no module of that name in where: got 'head\.\*', expected names such as 0, 1, 2"
@@ -185,3 +174,48 @@ def test_layers_of_one_name_are_refused():
     whence.attach(model["b"])
     with pytest.raises(WhenceError, match="two turn-over dropout layers of one name.*Attach once to the whole model"):
         whence.attached(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "where", "places", "units"),
+    [
+        (VGG(2), None, ["classifier.2", "classifier.5"], 32),
+        (VGG(2), "last", ["classifier.5"], 32),
+        (ResNet(BasicBlock, 2), "last", ["avgpool"], 32),
+        (ResNet(Bottleneck, 2), "last", ["avgpool"], 128),
+        (ResNet(Bottleneck, 2), "layer4", ["layer4"], 128),
+        (ResNet(BasicBlock, 2), "layer?.?", [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)], None),
+        (ViT(2), "last", ["encoder.ln"], 16),
+        (ViT(2), "encoder.layers.*.mlp.2", [f"encoder.layers.encoder_layer_{n}.mlp.2" for n in (0, 1)], 32),
+        (nn.Sequential(nn.Linear(3072, 8), nn.Linear(8, 2)), "last", ["0"], 8),
+    ],
+)
+def test_trees_of_vision_models(model, where, places, units):
+    """Trained with own masks, scored by every method, restored."""
+    torch.manual_seed(0)
+    whence.attach(model, where)
+    layers = whence.attached(model)
+    assert list(layers) == places
+    inputs = torch.randn(12, 3, 32, 32)
+    data = (np.arange(12), inputs.flatten(1) if isinstance(model, nn.Sequential) else inputs, np.arange(12) % 2)
+    run = whence.fit(model, data, epochs=2, batch_size=4, device="cpu")
+    assert units is None or {layer.units for layer in layers.values()} == {units}
+    methods = ("turnover", "first_order", "kernel", "kronecker")
+    scores = {method: np.asarray(whence.influence(run, "train", method=method)) for method in methods}
+    assert all(np.isfinite(values).all() and values.std() > 0 for values in scores.values())
+    np.testing.assert_allclose(scores["turnover"], reference(run, run.train), atol=2e-4, rtol=2e-3)
+    whence.detach(model)
+    assert not whence.attached(model)
+
+
+def test_a_bottleneck_s_relu_serves_two_widths():
+    model = whence.attach(ResNet(Bottleneck), "layer4.*")
+    with pytest.raises(WhenceError, match="one dropout layer serves features of different widths"):
+        forward_all(model, torch.randn(2, 3, 32, 32))
+
+
+def test_without_a_linear_layer_there_is_no_last():
+    with pytest.raises(WhenceError, match='no module that "last" could mean in Sequential'):
+        whence.attach(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), "last")
+    with pytest.raises(WhenceError, match="no module that"):
+        whence.attach(nn.Sequential(nn.Linear(3, 4)), "last")

@@ -38,10 +38,11 @@ def attach(
 
     Args:
         model: any module; attach before wrapping it (DDP, torch.compile).
-        where: None replaces every ``nn.Dropout``. Otherwise names or globs (``*`` matches dots too) over
-            ``model.named_modules()``: a dropout is replaced, after any other module one is inserted. A pattern with
-            wildcards takes the dropouts among what it matches; if there are none, the activations; if there are
-            none either, every module it matches.
+        where: None replaces every ``nn.Dropout``. "last" takes what the last linear layer reads, which suits most
+            classifiers: the module before it in the module tree (a VGG's last dropout, a ResNet's pooling, a vision
+            transformer's last norm). Otherwise names or globs (``*`` matches dots too) over ``model.named_modules()``: a
+            dropout is replaced, after any other module one is inserted. A pattern with wildcards takes the dropouts
+            among what it matches; if there are none, the activations; if there are none either, every module it matches.
         keep: share of units kept, 0.05 to 0.95.
         seed: of the masks.
         scheme: "independent" or "balanced" (exactly half of the units).
@@ -181,6 +182,11 @@ def _places(model: nn.Module, where: str | Sequence[str] | None) -> list[str]:
             raise WhenceError("the model has no nn.Dropout to replace", where=type(model).__name__,
                               mend=f"Name modules to insert after, e.g. where={_suggestion(modules)!r}.")  # fmt: skip
         return found
+    if where == "last" and where not in modules:
+        if (last := _before_last_linear(modules)) is None:
+            raise WhenceError('no module that "last" could mean', where=type(model).__name__,
+                              expected="a module before the last nn.Linear", mend="Name modules instead.")  # fmt: skip
+        return [last]
     chosen: dict[str, None] = {}
     for pattern in [where] if isinstance(where, str) else where:
         matched = {name: module for name, module in modules.items() if fnmatchcase(name, pattern)}
@@ -198,6 +204,12 @@ def _places(model: nn.Module, where: str | Sequence[str] | None) -> list[str]:
     return list(chosen)
 
 
+def _before_last_linear(modules: dict[str, nn.Module]) -> str | None:
+    """The module without children that stands before the last linear layer."""
+    leaves = [name for name, module in modules.items() if not any(True for _ in module.children())]
+    linear = [place for place, name in enumerate(leaves) if isinstance(modules[name], nn.Linear)]
+    return leaves[linear[-1] - 1] if linear and linear[-1] else None
+
+
 def _suggestion(modules: dict[str, nn.Module]) -> str:
-    activations = [name for name, module in modules.items() if isinstance(module, _ACTIVATIONS)]
-    return (activations or list(modules) or ["classifier.*"])[-1]
+    return "last" if _before_last_linear(modules) else (list(modules) or ["classifier.*"])[-1]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whence.data import Batch, Dataset
 from whence.dropout import explicit, full
@@ -140,7 +141,9 @@ class Turnover:
 
         if not self.loop:
             try:
-                result: torch.Tensor = torch.func.vmap(one)(multipliers)
+                # Fused attention has no batching rule: vmap would call it once per mask, with a warning.
+                with sdpa_kernel(SDPBackend.MATH):
+                    result: torch.Tensor = torch.func.vmap(one)(multipliers)
                 return result.float()
             except (RuntimeError, ValueError):
                 # Control flow on values, in-place writes and custom kernels are beyond vmap.

@@ -65,8 +65,7 @@ def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Data
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[kind](data, widths)
-    last = [f"body.{list(dict(model.get_submodule('body').named_children()))[-1]}"]
-    where = {"auto": last, "last": last, "all": ["*relu*"]}.get(spec.masked, [spec.masked])
+    where = {"auto": "last", "all": "*relu*"}.get(spec.masked, spec.masked)
     keep = 0.5 if spec.keep is None else spec.keep
     attach(model, where, keep=keep, seed=spec.seed, scheme=spec.scheme)
     model.whence_spec = replace(spec, keep=keep)  # type: ignore[assignment]  # so that fit can write down how to build it again
