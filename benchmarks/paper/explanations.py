@@ -32,6 +32,7 @@ from benchmarks.paper.material import RESULTS, Results, chosen_encoder, data_fil
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, TfidfTransformer
 
 import whence
+from whence.estimators import METHODS as ESTIMATORS
 from whence.subnetworks import probabilities
 
 METHODS = ("turnover", "first_order", "kernel", "kronecker")
@@ -59,6 +60,8 @@ def main() -> None:
         for method in (RANDOM, *METHODS, NEAREST):
             settings = {"masked": arguments.masked, "errors": arguments.errors, "top": arguments.top, "method": method,
                         "seed": seed}  # fmt: skip
+            if method in ESTIMATORS and ESTIMATORS[method].version > 1:
+                settings["version"] = ESTIMATORS[method].version
 
             def work(method: str = method, seed: int = seed, errors: list[Errors] = errors) -> dict[str, Any]:
                 if not errors:
