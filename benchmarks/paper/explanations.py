@@ -159,14 +159,7 @@ class Errors:
             best = np.random.default_rng(self.seed).integers(len(labels), size=(len(predicted), top))
         else:
             best = whence.influence(self.run, self.targets, method=method).top(top).rows
-        found: dict[str, Any] = {"accuracy": self.accuracy, "count": len(best)}
-        for name, alike in self.alike.items():
-            by_label = np.stack([alike[:, labels == label].mean(1) for label in range(len(TOPICS))], axis=1)  # (M, C)
-            chance = np.take_along_axis(by_label, labels[best], axis=1).mean(1)
-            helpful = np.take_along_axis(alike, best, axis=1).mean(1)
-            found[name] = {"helpful": float(helpful.mean()), "chance": float(chance.mean()),
-                           "above": float((helpful > chance).mean())}  # fmt: skip
-        found["of the predicted label"] = float((labels[best] == predicted[:, None]).mean())
+        found = {"accuracy": self.accuracy, "count": len(best), **against_chance(best, self.alike, labels, predicted)}
         if self.seed == 0:
             found["examples"] = [self._example(number, best[number]) for number in range(min(KEPT_EXAMPLES, len(best)))]
         return found
@@ -179,6 +172,28 @@ class Errors:
             "probability": round(float(self.said[number].max()), 3),
             "helpers": [int(self.likeness.train[helper]) for helper in best[:2]],
         }
+
+
+def against_chance(
+    best: np.ndarray, alike: dict[str, np.ndarray], labels: np.ndarray, predicted: np.ndarray
+) -> dict[str, Any]:
+    """How alike chosen training instances are, beside all training instances of the same labels.
+
+    Args:
+        best: int64 [M, k], the chosen rows of each target.
+        alike: by the name of a measure, float [M, N].
+        labels: int64 [N], of the training instances.
+        predicted: int64 [M].
+    """
+    found: dict[str, Any] = {}
+    for name, likeness in alike.items():
+        by_label = np.stack([likeness[:, labels == label].mean(1) for label in range(labels.max() + 1)], axis=1)
+        chance = np.take_along_axis(by_label, labels[best], axis=1).mean(1)  # (M,)
+        helpful = np.take_along_axis(likeness, best, axis=1).mean(1)
+        found[name] = {"helpful": float(helpful.mean()), "chance": float(chance.mean()),
+                       "above": float((helpful > chance).mean())}  # fmt: skip
+    found["of the predicted label"] = float((labels[best] == predicted[:, None]).mean())
+    return found
 
 
 def table(rows: Sequence[dict[str, Any]]) -> None:
