@@ -184,7 +184,12 @@ def test_layers_of_one_name_are_refused():
         (ResNet(BasicBlock, 2), "last", ["avgpool"], 32),
         (ResNet(Bottleneck, 2), "last", ["avgpool"], 128),
         (ResNet(Bottleneck, 2), "layer4", ["layer4"], 128),
-        (ResNet(BasicBlock, 2), "layer?.?", [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)], None),
+        (
+            ResNet(BasicBlock, 2),
+            "layer?.?",
+            [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)],
+            None,
+        ),
         (ViT(2), "last", ["encoder.ln"], 16),
         (ViT(2), "encoder.layers.*.mlp.2", [f"encoder.layers.encoder_layer_{n}.mlp.2" for n in (0, 1)], 32),
         (nn.Sequential(nn.Linear(3072, 8), nn.Linear(8, 2)), "last", ["0"], 8),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from whence.data import Classification
 from whence.estimators.reading import Reading
-from whence.estimators.unseen import as_unseen
+from whence.estimators.unseen import accounts
 from whence.quantities import loss_of
 from whence.run import Run
 from whence.subnetworks import probabilities
 
-__all__ = ["out_of_sample"]
+__all__ = ["HeldOut", "held_out", "out_of_sample"]
 
 # Of leave-one-out ridge models in the mixture: they rank label errors better than the network does, and more so
 # than they foretell retraining, for which kronecker gives them less (docs/label_errors.md).
@@ -32,10 +34,31 @@ def out_of_sample(run: Run) -> np.ndarray:
     Returns:
         float32 [N, C], rows in the order of ``run.train``: probabilities, or predictions of a regression (standardized).
     """
+    return held_out(run).probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What is said of training instances by models that did not learn them.
+
+    Attributes:
+        probabilities: float32 [N, C], as ``out_of_sample`` returns them.
+        pooled: float32 [N, C], the same accounts as a geometric mean, on which the model of label noise stands.
+        unlearned: float32 [N, C], by a model that has learned nothing from labels but what it says of others: the regression on
+            what the first layer reads. Weaker, but no wrong label can have hidden itself in it. None where there is none.
+    """
+
+    probabilities: np.ndarray
+    pooled: np.ndarray
+    unlearned: np.ndarray | None
+
+
+def held_out(run: Run) -> HeldOut:
+    """As ``out_of_sample``, with what tells how many labels are wrong (``label_noise.py``)."""
     usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
     reading = Reading(run, averaged=True) if usual and isinstance(run.task, Classification) else None
     if reading is None or not reading.views.layers:
-        return probabilities(run, mask="flipped")
-    unseen, _ = as_unseen(run, run.train.select(np.arange(1)), reading.features, _SHARE)
-    found: np.ndarray = unseen.softmax(1).numpy()
-    return found
+        flipped = probabilities(run, mask="flipped")
+        return HeldOut(flipped, flipped, None)
+    said = accounts(run, reading.features)
+    return HeldOut(said.mixed(_SHARE).numpy(), said.pooled(_SHARE).numpy(), said.ridge[0].numpy())

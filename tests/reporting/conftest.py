@@ -64,9 +64,9 @@ def texts(count: int = 240) -> Dataset:
     train = np.flatnonzero(splits == "train")[: len(HOSTILE)]
     for number, (row, hostile) in enumerate(zip(train, HOSTILE, strict=True)):
         labels[row] = (number + 1) % 2  # of the other class's words: among the suspected labels, so that they are shown
-        written[row] = f"{hostile} {' '.join(generator.choice(words[1 - labels[row]], 12))}"
+        written[row] = f"{hostile} {' '.join(generator.choice(words[1 - labels[row]], 8))}"
     names = np.array([f"t{row}" for row in range(count)], dtype=object)
-    names[train[0]] = HOSTILE_ID
+    names[train[1]] = HOSTILE_ID
     task = Classification((HOSTILE_CLASS, "good"))
     return Dataset(
         np.arange(count),

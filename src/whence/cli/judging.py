@@ -38,10 +38,11 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
         {key: entry[name] for key, name in names.items()} for entry in found.table.take(found.issues).to_pylist()
     ]
     record = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
-              "suspected": suspected, "groups": None}  # fmt: skip
+              "expected_errors": found.expected_errors, "suspected": suspected, "groups": None}  # fmt: skip
     counts = found.counts()
     lines = [f"{len(opened.train):,} training instances: {counts['label_issue']:,} suspected label errors, "
-             f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous"]  # fmt: skip
+             f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous",
+             f"labels that are wrong, as far as this run can tell: {found.expected_errors:,.0f}"]  # fmt: skip
     lines += [f"caution: {found.caveat}"] if found.caveat else []
     if suspected[:show]:
         lines.append(f"{'id':<20} {'given':<16} {'suggested':<16} p(wrong)")

@@ -17,6 +17,7 @@ Targets were never in, and are spoken of by the same mixture.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
 from whence.run import Run
 
-__all__ = ["LeftOut", "as_unseen", "likely_temperature"]
+__all__ = ["Accounts", "LeftOut", "accounts", "as_unseen", "likely_temperature"]
 
 _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
@@ -51,18 +52,62 @@ def as_unseen(run: Run, targets: Dataset, features: Passes, share: float) -> tup
     """
     if share == 0:
         return _softened(run, *(_in_order(features(data))[0] for data in (run.train, targets)))
-    wanted = torch.from_numpy(run.train.targets)
-    wanted = one_hot(wanted, run.task.outputs).float() if run.task.kind == "classification" else wanted[:, None].float()
-    model = LeftOut(run.task.outputs)
-    for some in features(run.train):
-        model.learn(some.first, some.others, wanted[some.rows])
-    model.solve()
+    wanted = _wanted(run)
+    model = _learned(run, features, wanted)
     ours, theirs = _in_order(
         features(run.train), lambda some: model.without(some.first, some.others, wanted[some.rows])
     )
     of_targets, theirs_of_targets = _in_order(features(targets), lambda some: model.predict(some.first, some.others))
     network = _softened(run, ours, of_targets)
     return _mixed(run.task, network, (theirs, theirs_of_targets), wanted, share)
+
+
+@dataclass(frozen=True, eq=False)
+class Accounts:
+    """What a classifier and two regressions say of its training instances, each as if it had not learned it.
+
+    Attributes:
+        network: float32 [N, C], probabilities of the softened network.
+        ridge: float32 [2, N, C], probabilities by the regression on what the first layer reads, and by that on what all read.
+    """
+
+    network: torch.Tensor
+    ridge: torch.Tensor
+
+    def mixed(self, share: float) -> torch.Tensor:
+        """Probabilities [N, C] in which the ridge models together have a share from 0 to 1."""
+        return (1 - share) * self.network + share * self.ridge.mean(0)
+
+    def pooled(self, share: float) -> torch.Tensor:
+        """A geometric mean instead: a network that knows a label by heart cannot outvote ridge models that are sure."""
+        network, ridge = (part.clamp_min(1e-7).log() for part in (self.network, self.ridge.mean(0)))
+        return ((1 - share) * network + share * ridge).softmax(1)
+
+
+def accounts(run: Run, features: Passes) -> Accounts:
+    """What is said of the training instances of a classifier, each left out.
+
+    Args:
+        features: a pass over a data set (``reading.py``).
+    """
+    wanted = _wanted(run)
+    model = _learned(run, features, wanted)
+    ours, ridge = _in_order(features(run.train), lambda some: model.without(some.first, some.others, wanted[some.rows]))
+    return Accounts((ours / matched_temperature(run, ours)).softmax(1), _ridge_probabilities(ridge, ridge, wanted))
+
+
+def _wanted(run: Run) -> torch.Tensor:
+    """What a regression is to say of the training instances: float32 [N, C]."""
+    targets = torch.from_numpy(run.train.targets)
+    return one_hot(targets, run.task.outputs).float() if run.task.kind == "classification" else targets[:, None].float()
+
+
+def _learned(run: Run, features: Passes, wanted: torch.Tensor) -> LeftOut:
+    model = LeftOut(run.task.outputs)
+    for some in features(run.train):
+        model.learn(some.first, some.others, wanted[some.rows])
+    model.solve()
+    return model
 
 
 def _in_order(
@@ -171,12 +216,17 @@ def _mixed(
     if not isinstance(task, Classification):
         mixed = [(1 - share) * mine + share * theirs.mean(0) for mine, theirs in zip(network, ridge, strict=True)]
         return mixed[0], mixed[1]
-    temperatures = torch.stack([likely_temperature(said, wanted.argmax(1)) for said in ridge[0]])[:, None, None]
     mixed = [
-        ((1 - share) * mine.softmax(1) + share * (theirs / temperatures).softmax(2).mean(0)).clamp_min(1e-12).log()
+        Accounts(mine.softmax(1), _ridge_probabilities(theirs, ridge[0], wanted)).mixed(share).clamp_min(1e-12).log()
         for mine, theirs in zip(network, ridge, strict=True)
     ]
     return mixed[0], mixed[1]
+
+
+def _ridge_probabilities(said: torch.Tensor, left_out: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Scores [2, …, C] as probabilities, at the temperatures at which left-out labels are most likely."""
+    temperatures = torch.stack([likely_temperature(one, wanted.argmax(1)) for one in left_out])[:, None, None]
+    return (said / temperatures).softmax(2)
 
 
 def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
