@@ -26,11 +26,13 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from whence.data import Classification, Dataset
 from whence.data.tasks import Task
 from whence.estimators.base import cholesky
+from whence.estimators.random_features import left_out_by_looks
 from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
+from whence.forward import predict
 from whence.run import Run
 
-__all__ = ["Accounts", "LeftOut", "accounts", "as_unseen", "likely_temperature"]
+__all__ = ["Accounts", "LeftOut", "accounts", "accounts_of_pictures", "as_unseen", "likely_temperature"]
 
 _MOST_COLUMNS = 2048
 _RIDGE = 1e-3  # in units of the features' total variance
@@ -68,7 +70,8 @@ class Accounts:
 
     Attributes:
         network: float32 [N, C], probabilities of the softened network.
-        ridge: float32 [2, N, C], probabilities by the regression on what the first layer reads, and by that on what all read.
+        ridge: float32 [2, N, C], probabilities by the regression on what the first layer reads, and by that on what all read; or
+            [1, N, C], by the regression on random features of pictures.
     """
 
     network: torch.Tensor
@@ -94,6 +97,14 @@ def accounts(run: Run, features: Passes) -> Accounts:
     model = _learned(run, features, wanted)
     ours, ridge = _in_order(features(run.train), lambda some: model.without(some.first, some.others, wanted[some.rows]))
     return Accounts((ours / matched_temperature(run, ours)).softmax(1), _ridge_probabilities(ridge, ridge, wanted))
+
+
+def accounts_of_pictures(run: Run) -> Accounts:
+    """What is said of training pictures: the regression is on random features, which have not learned from labels."""
+    outputs, wanted = torch.from_numpy(predict(run.model, run.train)), _wanted(run)
+    ridge = left_out_by_looks(run.train, wanted)[None]
+    network = (outputs / matched_temperature(run, outputs)).softmax(1)
+    return Accounts(network, _ridge_probabilities(ridge, ridge, wanted))
 
 
 def _wanted(run: Run) -> torch.Tensor:

@@ -1,0 +1,145 @@
+"""What pictures say of each other to a network that has learned nothing.
+
+The features of a trained network have seen the labels, wrong ones too: a regression on them from which an instance is left
+out still knows that instance. Features of random convolutions have not. Ridge regression on them, each instance left out in
+closed form, predicts less well than a large trained network, but of a small data set often better, and what it says of a
+label owes nothing to that label. (Coates & Ng 2012 review learning on such features.)
+
+Three 3×3 convolutions with normal random weights, each followed by normalization of its channels, ReLU and 2×2 pooling; the maps
+behind each ReLU averaged over 3 × 3 regions. The ridge is 0.3 of the mean squared length of the features, in units of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from whence.data import Dataset
+from whence.estimators.base import cholesky
+
+__all__ = ["are_pictures", "left_out_by_looks"]
+
+_WIDTHS, _REGIONS = (32, 64, 128), 3
+_RIDGE = 0.3
+_LARGEST = 64  # pixels of a side; larger pictures are averaged down
+_SMALLEST, _MOST_CHANNELS = 8, 4
+_BATCH, _KEPT = 256, 2**30  # pictures at a time; bytes of features that are kept instead of being made again
+
+
+def are_pictures(data: Dataset) -> bool:
+    """Whether the inputs are [B, channels, height, width] with few channels and enough pixels."""
+    if not len(data):
+        return False
+    one = data.batch(np.array([0])).inputs
+    return (
+        isinstance(one, torch.Tensor)
+        and one.ndim == 4
+        and one.is_floating_point()
+        and one.shape[1] <= _MOST_CHANNELS
+        and min(one.shape[2:]) >= _SMALLEST
+    )
+
+
+def left_out_by_looks(data: Dataset, targets: torch.Tensor) -> torch.Tensor:
+    """What ridge regression on random features, without the instance, says of each.
+
+    Args:
+        data: pictures (``are_pictures``).
+        targets: float32 [N, C], what is wanted of them.
+
+    Returns:
+        float32 [N, C], ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ), with an unpenalized intercept.
+    """
+    looks = _Looks(data)
+    count, columns = len(data), looks.columns
+    moment, response = torch.zeros(columns, columns), torch.zeros(columns, targets.shape[1])
+    mean = targets.mean(0)
+    for rows, features in looks.blocks():
+        moment += features.T @ features
+        response += features.T @ (targets[rows] - mean)
+    moment.diagonal().add_(_RIDGE * float(moment.diagonal().sum()) / count)
+    inverse = torch.cholesky_inverse(cholesky(moment.double())).float()
+    weights = inverse @ response
+    found = torch.empty_like(targets)
+    for rows, features in looks.blocks():
+        leverage = (((features @ inverse) * features).sum(1) + 1 / count).clamp_max(1 - 1e-6)
+        error = targets[rows] - mean - features @ weights
+        found[rows] = targets[rows] - error / (1 - leverage)[:, None]
+    return found
+
+
+class _Looks:
+    """Random features of all pictures of a data set, standardized, block by block.
+
+    Attributes:
+        columns: D.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        generator = torch.Generator().manual_seed(0)
+        some = np.linspace(0, len(data) - 1, min(_BATCH, len(data))).astype(np.int64)
+        maps = self._pictures(some)
+        self.pixels = _scales(maps)
+        self.layers: list[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = []
+        for width in _WIDTHS:
+            channels = maps.shape[1] if not self.layers else self.layers[-1][0].shape[0]
+            filters = torch.randn(width, channels, 3, 3, generator=generator) * (2 / (9 * channels)) ** 0.5
+            self.layers.append((filters, (torch.zeros(1), torch.ones(1))))
+            self.layers[-1] = filters, _scales(self._maps(maps)[-1])
+        self.columns = _REGIONS**2 * sum(_WIDTHS)
+        self.kept = torch.empty(len(data), self.columns) if 4 * len(data) * self.columns <= _KEPT else None
+        total, squares = torch.zeros(self.columns, dtype=torch.float64), torch.zeros(self.columns, dtype=torch.float64)
+        for rows in self._rows():
+            features = self._features(rows)
+            total += features.sum(0).double()
+            squares += features.double().square().sum(0)
+            if self.kept is not None:
+                self.kept[rows] = features
+        mean = total / len(data)
+        deviation = (squares / len(data) - mean**2).clamp_min(0).sqrt()
+        sizes = torch.tensor([width**0.5 * _REGIONS for width in _WIDTHS]).repeat_interleave(
+            torch.tensor(_WIDTHS) * _REGIONS**2
+        )
+        self.mean = mean.float()
+        self.scale = torch.where(deviation > 1e-6, 1 / deviation, torch.zeros_like(deviation)).float() / sizes
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Rows, and their features [B, D]: mean 0, and each layer of the same weight."""
+        for rows in self._rows():
+            features = self._features(rows) if self.kept is None else self.kept[rows]
+            yield rows, (features - self.mean) * self.scale
+
+    def _rows(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.data), _BATCH):
+            yield np.arange(start, min(start + _BATCH, len(self.data)))
+
+    def _pictures(self, rows: np.ndarray) -> torch.Tensor:
+        pictures = self.data.batch(rows).inputs
+        assert isinstance(pictures, torch.Tensor)
+        height, width = (min(side, _LARGEST) for side in pictures.shape[2:])
+        return F.adaptive_avg_pool2d(pictures.float(), (height, width))
+
+    @torch.no_grad()
+    def _maps(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        """Behind each convolution: normalized, before its ReLU."""
+        maps = (pictures - self.pixels[0]) / self.pixels[1]
+        found: list[torch.Tensor] = []
+        for filters, (mean, deviation) in self.layers:
+            if found:
+                maps = F.relu(found[-1])
+                maps = F.max_pool2d(maps, 2) if min(maps.shape[2:]) >= 4 else maps
+            found.append((F.conv2d(maps, filters, padding=1) - mean) / deviation)
+        return found
+
+    def _features(self, rows: np.ndarray) -> torch.Tensor:
+        maps = self._maps(self._pictures(rows))
+        return torch.cat([F.adaptive_avg_pool2d(F.relu(one), _REGIONS).flatten(1) for one in maps], dim=1)
+
+
+def _scales(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each channel: [1, channels, 1, 1]."""
+    return maps.mean((0, 2, 3), keepdim=True), maps.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
