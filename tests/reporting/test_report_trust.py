@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.reporting.conftest import pictures
 from tests.toys import trained
 from whence.estimators import influence
 from whence.groups import GroupEffects, group_effects
+from whence.models import prepare
 from whence.reporting import Trust, assess, findings, report
 from whence.reporting.findings import verdict
 from whence.run import Run
 from whence.scores import Labels, NoiseFloor, Scores
 from whence.subnetworks import exposure
+from whence.training import fit
 
 NOISE = NoiseFloor(np.ones(3, np.float32), 0.05, 1.0, 0.8, 512)
 FAINT = NoiseFloor(np.ones(3, np.float32), 0.07, 1.2, 1e-4, 512)
@@ -191,3 +194,15 @@ def test_a_report_without_its_noise_floor_says_why_and_what_to_do(tmp_path: Path
     assert "Delete the directory that it lies in to score again." in text
     shutil.rmtree(folder)
     assert report(run).read_text(encoding="utf-8") == whole
+
+
+def test_batch_normalization_is_named() -> None:
+    model, data = prepare(pictures(60), "vgg:4,4,16")
+    trust = assess(fit(model, data, epochs=1, device="cpu"))
+    assert trust.batch_norms == 4
+    assert (
+        "The statistics of 2 layers of batch normalization hold every instance"
+        in findings(replace(TRUST, batch_norms=2))[2].text
+    )
+    assert "one layer of batch" in findings(replace(TRUST, batch_norms=1))[2].text
+    assert "batch normalization" not in findings(TRUST)[2].text

@@ -166,7 +166,12 @@ def _isolation(trust: Trust) -> Finding:
         text = f"{losses} Dev loss is not above own loss: there is no gap that could leak."
         return Finding("unknown", title, "isolation undefined", text)
     level, meaning = _meaning(trust.isolation)
-    return Finding(level, title, f"isolation {significant(trust.isolation)}", f"{losses} {_SCALE}: {meaning}")
+    text = f"{losses} {_SCALE}: {meaning}"
+    if trust.batch_norms:
+        layers = "one layer" if trust.batch_norms == 1 else f"{trust.batch_norms} layers"
+        text += (f" The statistics of {layers} of batch normalization hold every instance, whatever its mask; what that "
+                 "tells the flipped sub-network is part of this figure.")  # fmt: skip
+    return Finding(level, title, f"isolation {significant(trust.isolation)}", text)
 
 
 def _meaning(isolation: float) -> tuple[Level, str]:

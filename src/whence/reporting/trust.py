@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from whence.data import Dataset
 from whence.errors import WhenceError
@@ -21,6 +22,7 @@ from whence.subnetworks import exposure
 __all__ = ["MASKED", "Trust", "assess"]
 
 MASKED = ("turnover", "first_order")  # methods whose scores are those of masks, and so have a null
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NUMBERS = 2**24  # most scores computed for the noise floor: 64 MiB
 
 
@@ -41,6 +43,7 @@ class Trust:
         rows: how many there are.
         groups: which groups help and harm on dev; None without groups or a dev split.
         untested: why the comparison could not be made.
+        batch_norms: trained layers of batch normalization, whose statistics hold every instance, whatever its mask.
     """
 
     own_loss: float
@@ -58,6 +61,7 @@ class Trust:
     rows: int
     groups: GroupEffects | None = None
     untested: str | None = None
+    batch_norms: int = 0
 
     @property
     def has_null(self) -> bool:
@@ -120,6 +124,7 @@ def assess(
         rows=len(run.train) if owners is None else len(np.unique(owners)),
         groups=groups,
         untested=untested,
+        batch_norms=sum(isinstance(m, _BATCH_NORMS) and m.track_running_stats for m in run.model.modules()),
     )
 
 
