@@ -41,14 +41,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.noise_figures import calibration, p_wrong
 from benchmarks.paper.material import RESULTS, Results, data_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import whence
 from whence.data.images import unpack_sheet
 from whence.forward import predict
-from whence.held_out import held_out
-from whence.label_noise import fit_noise
 from whence.options import TrainingOptions
 from whence.schedule import Schedule
 from whence.subnetworks import probabilities
@@ -191,23 +190,11 @@ def judged(case: Case) -> dict[str, Any]:
                            "top 1 %": float(wrong[first].mean()), "cost": cost}  # fmt: skip
         return everywhere
 
-    def p_wrong() -> np.ndarray:
-        unseen = held_out(run)
-        return fit_noise(unseen.pooled, labels, unseen.unlearned).p_wrong(labels)
-
-    suspicion = rank(P_WRONG, p_wrong, 1)
+    suspicion = rank(P_WRONG, lambda: p_wrong(run), 1)
     raw = rank(UNSEEN, lambda: 1 - whence.out_of_sample(run)[given], 1)
     rank(FLIPPED, lambda: 1 - probabilities(run, mask="flipped")[given], 1)
     rank(FULL, lambda: 1 - probabilities(run)[given], 1)
-    suspected = suspicion > 0.5
-    found["p_wrong"] = {
-        "expected": float(suspicion.sum()),
-        "calibration error": calibration_error(suspicion, case.wrong),
-        "calibration error of out of sample": calibration_error(raw, case.wrong),
-        "suspected": int(suspected.sum()),
-        "precision": float(case.wrong[suspected].mean()) if suspected.any() else float("nan"),
-        "recall": float(case.wrong[suspected].sum() / max(case.wrong.sum(), 1)),
-    }
+    found["p_wrong"] = calibration(suspicion, raw, case.wrong)
     if case.wrong.any():
         means, margins = over_epochs(case)
         rank(EPOCH_MEAN, lambda: 1 - means[given], 1)
@@ -253,13 +240,6 @@ def cross_validated(case: Case) -> np.ndarray:
         rows = np.flatnonzero(fold == number)
         found[rows] = probabilities(run, case.data(rows))
     return found
-
-
-def calibration_error(suspicion: np.ndarray, wrong: np.ndarray) -> float:
-    """The mean distance of suspicion from the share of wrong labels, over ten bins of suspicion."""
-    bins = np.minimum((10 * suspicion).astype(int), 9)
-    gaps = [abs(suspicion[bins == b].mean() - wrong[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
 
 
 def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
