@@ -120,7 +120,7 @@ def test_a_model_that_errs_more_than_it_suspects_is_said_to(picture_run: Run, tm
     for error, said in ((share / 2, False), (0.5, True)):
         page = Page.read(report(picture_run, tmp_path / "r.html", audit=replace(audit, dev_error=error)))
         assert ("Are the suspected labels wrong?" in page.words) is said
-        assert ("no more than the model errs on unseen instances (50.0 %)" in page.words) is said
+        assert ("few beside the 50.0 % of unseen instances on which the model errs" in page.words) is said
 
 
 def test_words_are_explained_where_they_come_first(picture_run: Run, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Content:
         loss_unit: of losses.
         regression: whether the task is one.
         issues: how many labels are suspected, memorized: how many instances are, instances: of how many.
+        expected_errors: how many labels are wrong, as far as the audit can tell.
         memorized_kind: whether the instances shown are of kind "memorized", or only those nearest to it.
         influence_unit, influence_method: of the audit's influence on dev; method None without a dev split.
         caveat: what to know before believing the suspicions as a whole, or None.
@@ -60,6 +61,7 @@ class Content:
     issues: int
     memorized: int
     instances: int
+    expected_errors: float
     memorized_kind: bool
     influence_unit: str
     influence_method: str | None
@@ -135,6 +137,7 @@ def gather(
         issues=len(issues),
         memorized=len(memorized),
         instances=len(run.train),
+        expected_errors=audit.expected_errors,
         memorized_kind=bool(len(memorized)),
         influence_unit=unit,
         influence_method=audit.method,

@@ -93,7 +93,7 @@ def summary_of(run: Run, accuracy: Accuracy, audit: Audit, explanations: Explana
 def _doubt(audit: Audit) -> str:
     if audit.caveat is None:
         return ""
-    return f", no more than the model errs on unseen instances ({percent(audit.dev_error)})"
+    return f", few beside the {percent(audit.dev_error)} of unseen instances on which the model errs"
 
 
 def method_of(run: Run, explanations: Explanations, audit: Audit) -> list[tuple[str, str]]:
