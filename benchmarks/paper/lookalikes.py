@@ -14,7 +14,7 @@ the same labels, in
 
 Prints means over errors (± standard deviation over seeds), and how many of the helpful pictures have the predicted label;
 beside them random pictures, and those of the predicted label that are nearest in layout, which ask no model. Draws
-docs/figures/lookalikes.png: the first six errors of seed 0, whatever they are, with what helped and hurt the wrong answer most,
+build/lookalikes.png: the first six errors of seed 0, whatever they are, with what helped and hurt the wrong answer most,
 by kronecker. A finished seed and method is a line of results/paper_lookalikes.jsonl.
 """
 
@@ -40,7 +40,9 @@ from whence.subnetworks import probabilities
 
 METHODS = ("turnover", "first_order", "kernel", "kronecker")
 RANDOM, NEAREST = "random pictures", "nearest layout, no model"
-FIGURE = Path(__file__).resolve().parents[2] / "docs" / "figures" / "lookalikes.png"
+FIGURE = (
+    Path(__file__).resolve().parents[2] / "build" / "lookalikes.png"
+)  # not in the repository: the pictures are not ours
 
 
 def main() -> None:
