@@ -50,6 +50,7 @@ def test_the_posterior_is_bayes_rule():
     found = fit_noise(held_out, given)
     belief = held_out**found.sharpness
     belief /= belief.sum(1, keepdims=True)
+    np.testing.assert_allclose(found.belief, belief, atol=0.01)
     for row in range(0, 800, 97):
         label = given[row]
         joint = found.rate * belief[row] * found.confusions[:, label]

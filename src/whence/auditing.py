@@ -96,8 +96,8 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     - ``suggested_label``: the class that is most likely the true one; another than the given one where p_wrong is above one half.
     - ``memorization``: how much more often a model gets the label right when trained on it (``whence.memorization``).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
-    - ``kind``: label_issue (p_wrong above one half), memorized (the network gets it right, and would not if it
-      had not been trained on it), ambiguous (no class has p̄ above one half), ok.
+    - ``kind``: label_issue (p_wrong above one half), memorized (the network gets it right, and would not if it had not been
+      trained on it), ambiguous (the noise model believes no class more likely than not), ok.
 
     For a regression, the suggested value is the flipped sub-network's prediction, p_wrong the posterior of the wider of
     two zero-mean normal distributions fitted to its errors, and a label issue one with p_wrong above one half.
@@ -172,7 +172,7 @@ def _classification(run: Run, memory: Memories) -> tuple[dict[str, Any], NoiseMo
     true[p_wrong > 0.5, given[p_wrong > 0.5]] = 0  # the best of the others
     own, flipped, full = (probabilities(run, mask=mask) for mask in ("own", "flipped", "full"))
     kind = np.full(len(rows), "ok", dtype=object)
-    kind[unseen.probabilities.max(1) <= 0.5] = "ambiguous"
+    kind[noise.belief.max(1) <= 0.5] = "ambiguous"
     kind[memory.by_heart & (full.argmax(1) == given)] = "memorized"
     kind[p_wrong > 0.5] = "label_issue"
     judged = {"suggested": run.task.show(true.argmax(1)), "p_wrong": p_wrong, "kind": kind,

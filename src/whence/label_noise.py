@@ -35,12 +35,14 @@ class NoiseModel:
     """What was found.
 
     Attributes:
-        posterior: float64 [N, C], how likely each class is the true one, given the instance and its label.
+        belief: float64 [N, C], q: how likely each class is the true one, given the instance, whatever its label.
+        posterior: float64 [N, C], the same given its label too.
         rate: ε, the share of labels that are wrong.
         confusions: float64 [C, C], R: of the mistakes made on each true class, the share that each given class has.
         sharpness: a.
     """
 
+    belief: np.ndarray
     posterior: np.ndarray
     rate: float
     confusions: np.ndarray
@@ -88,7 +90,7 @@ def _fit(held_out: np.ndarray, labels: np.ndarray, rate: float | None) -> NoiseM
         np.add.at(counts.T, labels, mistakes)
         spread = _confusions(counts)
         sharpness = _sharper(sharpness, logits, posterior)
-    return NoiseModel(posterior, found, spread, sharpness)
+    return NoiseModel(belief, posterior, found, spread, sharpness)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
