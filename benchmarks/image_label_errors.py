@@ -1,7 +1,7 @@
 """Label errors in pictures: one run against cross-validation of the same model with cleanlab, and other signals of one run.
 
     pip install -e .[bench]
-    python -m benchmarks.image_label_errors [--sets NAME,…] [--regimes early,long] [--seeds 3]
+    python -m benchmarks.image_label_errors [--sets NAME,…] [--regimes early,long] [--seeds 3] [--also self-influence,folds]
 
     fashion uniform       3,000 pictures of Fashion-MNIST, a tenth of the labels replaced by another class at random; mlp:512,512
     fashion confusable    the same, each class always by the one that it is most like
@@ -22,7 +22,9 @@ early is 10 epochs (VGG: 15), long 60 (VGG: 30); by then own masks fit all label
     one run, margins      AUM (Pleiss et al. 2020): the label's mean margin, of the full network after each epoch
     5 folds               held-out probabilities of the same model
 
-cleanlab's self-confidence ranks by 1 − the label's probability too. Prints area under the ROC curve, average precision,
+cleanlab's self-confidence ranks by 1 − the label's probability too. --also self-influence adds the same run's EK-FAC (kronfluence)
+and TRAK (traker, one model); --also folds adds two more readings of five folds, cleanlab's normalized margin and our model of label
+noise, which tells how much of p_wrong's advantage is that model's. Prints area under the ROC curve, average precision,
 precision in the top 1 %, and seconds of processor time next to one training; then how far p_wrong is a probability: the expected
 number of errors beside the true one, the expected calibration error (ten bins) beside that of 1 − out of sample, and precision
 and recall of what has p_wrong above one half. Mean ± standard deviation over seeds (of errors, weights, masks, folds; the
@@ -48,6 +50,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import whence
 from whence.data.images import unpack_sheet
 from whence.forward import predict
+from whence.label_noise import fit_noise
 from whence.options import TrainingOptions
 from whence.schedule import Schedule
 from whence.subnetworks import probabilities
@@ -66,7 +69,9 @@ P_WRONG, UNSEEN, FLIPPED, FULL = (
     f"one run, {name}" for name in ("p_wrong", "out of sample", "flipped mask", "full network")
 )
 EPOCH_MEAN, MARGINS, FOLDS = "one run, all epochs", "one run, margins", "5 folds"
-RANKED = (P_WRONG, UNSEEN, FLIPPED, FULL, EPOCH_MEAN, MARGINS, FOLDS)
+FOLD_MARGINS, FOLD_NOISE = "5 folds, normalized margin", "5 folds, noise model"
+EKFAC, TRAK = "one run, EK-FAC self-influence", "one run, TRAK self-influence"
+RANKED = (P_WRONG, UNSEEN, FLIPPED, FULL, EPOCH_MEAN, MARGINS, EKFAC, TRAK, FOLDS, FOLD_MARGINS, FOLD_NOISE)
 
 
 def main() -> None:
@@ -74,8 +79,10 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--regimes", default="early,long")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--also", default="", help="self-influence, folds or both: slow")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    pieces = {name: MORE[name] for name in filter(None, arguments.also.split(","))}
     results = Results(RESULTS / "image_label_errors.jsonl")
     for regime in arguments.regimes.split(","):
         for name in arguments.sets.split(","):
@@ -86,7 +93,17 @@ def main() -> None:
                 def work(name: str = name, regime: str = regime, seed: int = seed) -> dict[str, Any]:
                     return judged(Case(name, regime, seed))
 
-                rows.append(results.once(settings, work))
+                row = dict(results.once(settings, work))
+                for piece, more in pieces.items():
+
+                    def also(
+                        name: str = name, regime: str = regime, seed: int = seed, more: Piece = more
+                    ) -> dict[str, Any]:
+                        return more(Case(name, regime, seed))
+
+                    if not name.endswith("clean"):
+                        row |= results.once({**settings, "piece": piece}, also)
+                rows.append(row)
             table(name, rows)
 
 
@@ -117,6 +134,13 @@ class Case:
     def data(self, rows: np.ndarray) -> whence.Dataset:
         data = whence.Dataset.of((rows, self.pictures[rows], self.labels[rows]))
         return replace(data, task=whence.data.Classification(tuple(map(str, range(10)))))
+
+    def figures(self, suspicion: np.ndarray) -> dict[str, float]:
+        """How well suspicion [N] ranks the errors among those that are known."""
+        some, wrong = suspicion[self.judged], self.wrong[self.judged]
+        first = np.argsort(-some, kind="stable")[: max(1, len(some) // 100)]
+        return {"AUC": float(roc_auc_score(wrong, some)), "AP": float(average_precision_score(wrong, some)),
+                "top 1 %": float(wrong[first].mean())}  # fmt: skip
 
     def options(self, seed: int) -> dict[str, Any]:
         return {"seed": seed, "epochs": self.epochs, "device": "cpu",
@@ -184,10 +208,7 @@ def judged(case: Case) -> dict[str, Any]:
         everywhere = suspicion()
         cost = trainings + (time.process_time() - began) / once
         if case.wrong.any():
-            some, wrong = everywhere[case.judged], case.wrong[case.judged]
-            first = np.argsort(-some, kind="stable")[: max(1, len(some) // 100)]
-            found[name] = {"AUC": float(roc_auc_score(wrong, some)), "AP": float(average_precision_score(wrong, some)),
-                           "top 1 %": float(wrong[first].mean()), "cost": cost}  # fmt: skip
+            found[name] = case.figures(everywhere) | {"cost": cost}
         return everywhere
 
     suspicion = rank(P_WRONG, lambda: p_wrong(run), 1)
@@ -201,6 +222,34 @@ def judged(case: Case) -> dict[str, Any]:
         rank(MARGINS, lambda: -margins, 1)
         rank(FOLDS, lambda: 1 - cross_validated(case)[given], 0)
     return found
+
+
+def by_self_influence(case: Case) -> dict[str, Any]:
+    """What the self-influence of each instance is worth, on the network of one run."""
+    from benchmarks import self_influence
+
+    began = time.process_time()
+    run = case.trained(np.arange(len(case.labels)), case.seed)
+    once, found = time.process_time() - began, {}
+    for name, method in ((EKFAC, self_influence.ekfac), (TRAK, self_influence.trak)):
+        began = time.process_time()
+        figures = case.figures(method(run))
+        found[name] = figures | {"cost": 1 + (time.process_time() - began) / once}
+    return found
+
+
+def by_folds(case: Case) -> dict[str, Any]:
+    """What else can be made of five folds."""
+    from cleanlab.rank import get_label_quality_scores
+
+    held_out = cross_validated(case)
+    margins = get_label_quality_scores(case.labels, held_out, method="normalized_margin")
+    noise = fit_noise(held_out, case.labels).p_wrong
+    return {FOLD_MARGINS: case.figures(-margins), FOLD_NOISE: case.figures(noise)}
+
+
+Piece = Callable[[Case], dict[str, Any]]
+MORE: dict[str, Piece] = {"self-influence": by_self_influence, "folds": by_folds}
 
 
 def over_epochs(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -248,11 +297,12 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
           f"the full network {fit['full']:.3f}")  # fmt: skip
     if P_WRONG in rows[0]:
         print("| ranked by | AUC | average precision | top 1 % | cost |\n| --- | --- | --- | --- | --- |")
-        for ranked in RANKED:
+        for ranked in (name for name in RANKED if name in rows[0]):
             cells = [ranked]
             for figure, digits in (("AUC", 4), ("AP", 3), ("top 1 %", 2)):
                 cells.append(spread([row[ranked][figure] for row in rows], digits))
-            print("| " + " | ".join([*cells, f"{np.mean([row[ranked]['cost'] for row in rows]):.2f}"]) + " |")
+            costs = [row[ranked].get("cost", row[FOLDS]["cost"]) for row in rows]
+            print("| " + " | ".join([*cells, f"{np.mean(costs):.2f}"]) + " |")
     said = {key: spread([row["p_wrong"][key] for row in rows], 3) for key in rows[0]["p_wrong"]}
     expected = spread([row["p_wrong"]["expected"] for row in rows], 0)
     print(f"p_wrong: expects {expected} errors, there are {np.mean([row['wrong'] for row in rows]):.0f}; calibration error "

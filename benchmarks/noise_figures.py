@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 
 import whence
-from whence.held_out import held_out
-from whence.label_noise import fit_noise
+from whence.auditing import label_noise
 
 __all__ = ["calibration", "calibration_error", "p_wrong"]
 
 
 def p_wrong(run: whence.Run) -> np.ndarray:
     """float64 [N], as an audit finds it."""
-    unseen, labels = held_out(run), run.train.targets
-    return fit_noise(unseen.pooled, labels, unseen.unlearned).p_wrong(labels)
+    return label_noise(run).p_wrong
 
 
 def calibration(suspicion: np.ndarray, raw: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:

@@ -280,14 +280,21 @@ def test_an_audit_judges_groups(tmp_path):
     members = run.train.groups == audit.groups.ids[0]
     np.testing.assert_allclose(audit.groups.kernel[0], again[members].sum(), rtol=1e-5)
     table = pq.read_table(tmp_path / "run" / "groups.parquet")
-    assert table.column_names == ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict"]
-    assert table.equals(audit.groups.table().take(audit.groups.ranking()))
+    judged = ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict"]
+    assert table.column_names == [*judged, "suspected", "expected_errors"]
+    assert table.select(judged).equals(audit.groups.table().take(audit.groups.ranking()))
+    for group, expected in zip(table["id"].to_pylist(), table["expected_errors"].to_pylist(), strict=True):
+        assert expected == pytest.approx(audit.column("p_wrong")[run.train.groups == group].sum())
+    assert sum(table["suspected"].to_pylist()) == len(audit.issues)
     assert set(table["id"].to_pylist()[:2]) == {0, 1}
     by_masks = whence.audit(run, method="turnover").groups
     assert by_masks.summed.info["method"] == "kronecker"
     without = whence.open_run(tmp_path / "run", model=network(6, 256, 3), train=run.train)
-    assert whence.audit(without).groups is None
-    assert not (tmp_path / "run" / "groups.parquet").exists()
+    unjudged = whence.audit(without)
+    assert unjudged.groups is None
+    table = pq.read_table(tmp_path / "run" / "groups.parquet")
+    assert table.equals(unjudged.sources)
+    assert set(table["id"].to_pylist()[:2]) == {0, 1}, "the corrupted ones have the most wrong labels"
 
 
 def test_another_run_in_its_place_has_no_verdicts_of_the_old(tmp_path):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from whence.data import Classification
-from whence.data.tasks import LanguageModeling
+from whence.data import Classification, Dataset
+from whence.data.tasks import LanguageModeling, well_formed
 from whence.errors import WhenceError
 from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose
@@ -21,7 +21,7 @@ from whence.label_noise import NoiseModel, fit_noise
 from whence.run import Run
 from whence.subnetworks import probabilities
 
-__all__ = ["KINDS", "Audit", "audit"]
+__all__ = ["KINDS", "Audit", "audit", "label_noise"]
 
 KINDS = ("label_issue", "memorized", "ambiguous", "ok")
 
@@ -38,6 +38,8 @@ class Audit:
         noise: the fitted model of label noise (``label_noise.py``): its rate, which classes are mistaken for which, and for each
             instance how likely each class is the true one. None for a regression.
         groups: which groups help and harm on dev; None for a run without groups or without a dev split.
+        sources: of a run with groups, a row for each, that with the largest share of expected errors first: id, name, members,
+            suspected (labels that are an issue), expected_errors (sum of p_wrong); None without groups.
     """
 
     table: pa.Table
@@ -45,6 +47,7 @@ class Audit:
     dev_error: float | None = None
     groups: GroupEffects | None = None
     noise: NoiseModel | None = None
+    sources: pa.Table | None = None
 
     def column(self, name: str) -> np.ndarray:
         """One column as an array [N]."""
@@ -80,6 +83,17 @@ class Audit:
         return (f"The model errs on {_percent(self.dev_error)} of unseen instances (dev). Where that is so, {_percent(share)} of "
                 "the training labels can look wrong even if all of them are right.")  # fmt: skip
 
+    def group_table(self) -> pa.Table | None:
+        """What is known of each group: of judged ones ``GroupEffects.table``, most harmful first, with columns of ``sources``."""
+        if self.groups is None or self.sources is None:
+            return self.sources
+        judged = self.groups.table().take(self.groups.ranking())
+        place = {group: row for row, group in enumerate(self.sources["id"].to_pylist())}
+        rows = self.sources.take([place[group] for group in judged["id"].to_pylist()])
+        for name in ("suspected", "expected_errors"):
+            judged = judged.append_column(name, rows[name])
+        return judged
+
     def counts(self) -> dict[str, int]:
         """How many instances are of each kind."""
         kinds = self.column("kind")
@@ -92,7 +106,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     For a classifier everything begins with what the model would say of the instance unseen (``whence.out_of_sample``: p̄). A
     model of label noise is fitted to that and the given labels (``label_noise.py``); docs/label_errors.md has how well it does.
 
-    - ``p_wrong``: how likely the label is wrong, by the noise model.
+    - ``p_wrong``: how likely the label is wrong, by the noise model; groups, such as annotators, may err more or less often.
     - ``suggested_label``: the class that is most likely the true one; another than the given one where p_wrong is above one half.
     - ``memorization``: how much more often a model gets the label right when trained on it (``whence.memorization``).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
@@ -110,7 +124,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     of kronecker or kernel, its sums over members are the second estimate there.
 
     Returns:
-        The audit; with a run directory it is also written to RUN/audit.parquet, and RUN/groups.parquet where groups were judged.
+        The audit; with a run directory it is also written to RUN/audit.parquet and, of a run with groups, RUN/groups.parquet.
     """
     if isinstance(run.task, LanguageModeling):
         raise WhenceError("an audit of texts without labels", where="the run", got=run.task.kind, expected="a task with labels",
@@ -143,14 +157,33 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         "kind": judged.pop("kind"),
         **judged,
     }
-    result = Audit(pa.table(columns), used, _dev_error(run), groups, noise)
+    result = Audit(pa.table(columns), used, _dev_error(run), groups, noise,
+                   _sources(train, columns["p_wrong"], columns["kind"] == "label_issue"))  # fmt: skip
     if run.directory is not None:
         run.directory.write_table("audit.parquet", result.table)
-        if groups is None:
-            run.directory.remove("groups.parquet")
-        else:
-            run.directory.write_table("groups.parquet", groups.table().take(groups.ranking()))
+        of_groups = result.group_table()
+        if of_groups is not None:
+            run.directory.write_table("groups.parquet", of_groups)
     return result
+
+
+def label_noise(run: Run) -> NoiseModel:
+    """The model of label noise of a classifier's training labels; each group has an error rate of its own."""
+    unseen, groups = held_out(run), run.train.groups
+    sources = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    return fit_noise(unseen.pooled, run.train.targets, unseen.unlearned, sources)
+
+
+def _sources(train: Dataset, p_wrong: np.ndarray, suspected: np.ndarray) -> pa.Table | None:
+    if train.groups is None:
+        return None
+    ids, first, member = np.unique(train.groups, return_index=True, return_inverse=True)
+    names = train.groups if train.group_names is None else train.group_names
+    members, expected = np.bincount(member), np.bincount(member, p_wrong)
+    order = np.argsort(-expected / members, kind="stable")
+    columns = {"id": ids, "name": [well_formed(str(name)) for name in names[first]], "members": members,
+               "suspected": np.bincount(member[suspected], minlength=len(ids)), "expected_errors": expected}  # fmt: skip
+    return pa.table(columns).take(order)
 
 
 def _dev_error(run: Run) -> float | None:
@@ -166,9 +199,8 @@ def _percent(share: float) -> str:
 
 def _classification(run: Run, memory: Memories) -> tuple[dict[str, Any], NoiseModel]:
     rows, given = np.arange(len(run.train)), run.train.targets
-    unseen = held_out(run)
-    noise = fit_noise(unseen.pooled, given, unseen.unlearned)
-    p_wrong, true = noise.p_wrong(given), noise.posterior.copy()
+    noise = label_noise(run)
+    p_wrong, true = noise.p_wrong, noise.posterior.copy()
     true[p_wrong > 0.5, given[p_wrong > 0.5]] = 0  # the best of the others
     own, flipped, full = (probabilities(run, mask=mask) for mask in ("own", "flipped", "full"))
     kind = np.full(len(rows), "ok", dtype=object)

@@ -155,7 +155,7 @@ class GroupEffects:
             kernel = "none" if self.kernel is None else f"{self.kernel[row]:+.3g}"
             cells = (f"{self.members[row]:,}", f"{self.effect[row]:+.3g}", f"{self.z[row]:+.1f}", f"{self.p[row]:.2g}",
                      f"{self.q[row]:.2g}", kernel)  # fmt: skip
-            found.append(f"{_printable(self.names[row])[:20]:<20} " + " ".join(f"{cell:>9}" for cell in cells)
+            found.append(f"{printable(self.names[row])[:20]:<20} " + " ".join(f"{cell:>9}" for cell in cells)
                          + f"  {self.verdicts[row]}")  # fmt: skip
         if 0 < len(rows) < len(self):
             found.append(f"… and {len(self) - len(rows):,} more groups in the table")
@@ -312,7 +312,7 @@ def _summed_means(scores: Scores, groups: np.ndarray) -> np.ndarray:
     return np.bincount(_positions(groups, owners), means, len(groups))
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name in one line, without characters that a terminal obeys."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(name.split()))
 

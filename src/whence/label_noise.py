@@ -7,9 +7,10 @@ the true class k is mistaken for class c with probability R[k, c]:
 
     P(given c | x) = (1 − ε)·q_c + ε·Σ_k q_k·R[k, c]
 
-ε, a and R are those under which the given labels are most likely (expectation maximization), R with a Dirichlet prior whose weight
-is found the same way (empirical Bayes): where mistakes are alike, uniform; where they follow a pattern, that pattern. No true
-label is used. Then P(true k | x, given c) follows by Bayes' rule.
+Where labels come from sources (annotators, files), each has an ε of its own, drawn towards the common one by a beta prior whose
+weight is found from how much the sources differ. ε, a and R are those under which the given labels are most likely (expectation
+maximization), R with a Dirichlet prior whose weight is found the same way (empirical Bayes): where mistakes are alike, uniform;
+where they follow a pattern, that pattern. No true label is used. Then P(true k | x, given c) follows by Bayes' rule.
 
 A model that has learned wrong labels by heart makes them look right, and ε small. So ε is taken from a model that cannot have:
 ``rates_from``. Confident learning (Northcutt et al. 2021) counts the same table R from thresholds instead of likelihoods.
@@ -17,17 +18,31 @@ A model that has learned wrong labels by heart makes them look right, and ε sma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import betaln, gammaln
 
 __all__ = ["NoiseModel", "fit_noise"]
 
 _ROUNDS, _CLOSE = 300, 1e-7
 _MOST_WRONG = 0.5  # beyond, which labels are the wrong ones is a matter of words
+_MOST_WRONG_OF_ONE = 0.99  # source: the others tell what is right
 _PRIOR = (2.0, 20.0)  # pseudo-counts of wrong and right labels: what is believed of data that say nothing
-_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e6)  # of the prior of R, in mistakes per class
+_WEIGHTS = (
+    1.0,
+    3.0,
+    10.0,
+    30.0,
+    100.0,
+    300.0,
+    1e3,
+    1e4,
+    1e6,
+)  # of the priors of R, in mistakes per class, and of ε, in labels
+_LEARNED = 2**25  # entries of held-out probabilities that the likelihood is taken from, evenly spaced instances
+_BLOCK = 2**20  # entries that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,62 +50,137 @@ class NoiseModel:
     """What was found.
 
     Attributes:
-        belief: float64 [N, C], q: how likely each class is the true one, given the instance, whatever its label.
-        posterior: float64 [N, C], the same given its label too.
+        belief: float32 [N, C], q: how likely each class is the true one, given the instance, whatever its label.
+        posterior: float32 [N, C], the same given its label too.
+        p_wrong: float64 [N], how likely each given label is wrong: what the posterior gives to the other classes.
         rate: ε, the share of labels that are wrong.
+        rates: float64 [S], that of each source, in the order of their numbers; [1] without sources.
         confusions: float64 [C, C], R: of the mistakes made on each true class, the share that each given class has.
         sharpness: a.
     """
 
     belief: np.ndarray
     posterior: np.ndarray
+    p_wrong: np.ndarray
     rate: float
+    rates: np.ndarray
     confusions: np.ndarray
     sharpness: float
 
-    def p_wrong(self, labels: np.ndarray) -> np.ndarray:
-        """float64 [N]: how likely each given label is wrong."""
-        return 1 - self.posterior[np.arange(len(labels)), labels]
 
-
-def fit_noise(held_out: np.ndarray, labels: np.ndarray, rates_from: np.ndarray | None = None) -> NoiseModel:
+def fit_noise(
+    held_out: np.ndarray, labels: np.ndarray, rates_from: np.ndarray | None = None, sources: np.ndarray | None = None
+) -> NoiseModel:
     """Fit the noise model.
 
     Args:
         held_out: [N, C], probabilities for each instance by a model that was not trained on it.
         labels: int64 [N], as given.
         rates_from: [N, C], probabilities by which ε is found instead; None for ``held_out`` too.
+        sources: int64 [N], numbers from 0 of where the labels come from; None for one source.
     """
-    rate = None if rates_from is None else _fit(rates_from, labels, None).rate
-    return _fit(held_out, labels, rate)
+    count, classes = held_out.shape
+    if sources is None:
+        sources = np.zeros(count, np.int64)
+    if rates_from is None:
+        known = _learn(held_out, labels, sources)
+    else:
+        known = _learn(held_out, labels, sources, _learn(rates_from, labels, sources).rates)
+    belief, posterior = np.empty((count, classes), np.float32), np.empty((count, classes), np.float32)
+    p_wrong = np.empty(count)
+    for rows in _blocks(count, classes):
+        seen = _Seen(_logits(held_out[rows]), labels[rows], sources[rows], known)
+        belief[rows], posterior[rows], p_wrong[rows] = seen.belief, seen.posterior, seen.mistakes.sum(1)
+    rate = float(known.rates @ np.bincount(sources, minlength=len(known.rates)) / max(count, 1))
+    return NoiseModel(belief, posterior, p_wrong, rate, known.rates, known.confusions, known.sharpness)
 
 
-def _fit(held_out: np.ndarray, labels: np.ndarray, rate: float | None) -> NoiseModel:
-    logits = np.log(np.clip(held_out.astype(np.float64), 1e-7, 1))
-    count, classes = logits.shape
-    rows = np.arange(count)
+@dataclass(frozen=True)
+class _Known:
+    """ε of each source [S], R [C, C] and a."""
+
+    rates: np.ndarray
+    confusions: np.ndarray
+    sharpness: float
+
+
+class _Seen:
+    """Some instances in the light of what is known. All [B, C] but ``likely`` [B]: how likely the given labels were.
+
+    ``mistakes`` is the posterior without what it gives to the label itself.
+    """
+
+    def __init__(self, logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, known: _Known) -> None:
+        rows, wrong = np.arange(len(labels)), known.rates[sources]
+        self.logits, self.belief = logits, _softmax(known.sharpness * logits)
+        joint = wrong[:, None] * self.belief * known.confusions[:, labels].T  # true class, mistaken
+        joint[rows, labels] = (1 - wrong) * self.belief[rows, labels]
+        self.likely = np.maximum(joint.sum(1), 1e-300)
+        self.posterior = joint / self.likely[:, None]
+        self.mistakes = self.posterior.copy()
+        self.mistakes[rows, labels] = 0
+
+
+def _learn(held_out: np.ndarray, labels: np.ndarray, sources: np.ndarray, rates: np.ndarray | None = None) -> _Known:
+    """The maximum of the likelihood, by expectation maximization; ``rates`` where ε is known."""
+    count, classes = held_out.shape
+    most = max(_LEARNED // classes, 1)
+    if count > most:
+        some = np.linspace(0, count - 1, most).astype(np.int64)
+        held_out, labels, of = held_out[some], labels[some], sources[some]
+    else:
+        of = sources
+    order = np.argsort(labels, kind="stable")  # so that mistakes can be summed by given label
+    held_out, labels, of = held_out[order], labels[order], of[order]
+    sizes = np.bincount(of, minlength=int(sources.max(initial=0)) + 1)
     spread = np.full((classes, classes), 1 / max(classes - 1, 1))
     np.fill_diagonal(spread, 0)
-    sharpness, found, before = 1.0, 0.1 if rate is None else rate, -np.inf
+    known = _Known(np.full(len(sizes), 0.1) if rates is None else rates, spread, 1.0)
+    before = -np.inf
     for _ in range(_ROUNDS):
-        belief = _softmax(sharpness * logits)
-        joint = found * belief * spread[:, labels].T  # (N, C): true class, mistaken
-        joint[rows, labels] = (1 - found) * belief[rows, labels]
-        likely = joint.sum(1, keepdims=True)
-        posterior = joint / np.maximum(likely, 1e-300)
-        now = float(np.log(np.maximum(likely, 1e-300)).mean())
-        if abs(now - before) < _CLOSE:
+        likely, slope, curvature = 0.0, 0.0, 0.0
+        counts, mistakes = np.zeros((classes, classes)), np.zeros(len(sizes))
+        for rows in _blocks(len(labels), classes):
+            seen = _Seen(_logits(held_out[rows]), labels[rows], of[rows], known)
+            likely += float(np.log(seen.likely).sum())
+            mistakes += np.bincount(of[rows], seen.mistakes.sum(1), len(sizes))
+            given, first = np.unique(labels[rows], return_index=True)
+            counts[:, given] += np.add.reduceat(seen.mistakes, first, axis=0).T
+            mean = (seen.belief * seen.logits).sum(1)
+            slope += float(((seen.posterior * seen.logits).sum(1) - mean).sum())
+            curvature += float(((seen.belief * seen.logits**2).sum(1) - mean**2).sum())
+        if abs(likely - before) < _CLOSE * len(labels):
             break
-        before = now
-        mistakes = posterior.copy()
-        mistakes[rows, labels] = 0
-        if rate is None:
-            found = min((float(mistakes.sum()) + _PRIOR[0]) / (count + sum(_PRIOR)), _MOST_WRONG)
-        counts = np.zeros((classes, classes))
-        np.add.at(counts.T, labels, mistakes)
-        spread = _confusions(counts)
-        sharpness = _sharper(sharpness, logits, posterior)
-    return NoiseModel(belief, posterior, found, spread, sharpness)
+        before = likely
+        known = _Known(_rates(mistakes, sizes) if rates is None else rates, _confusions(counts),
+                       _sharper(known.sharpness, slope / len(labels), curvature / len(labels)))  # fmt: skip
+    return known
+
+
+def _blocks(count: int, classes: int) -> Iterator[slice]:
+    size = max(_BLOCK // classes, 1)
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.log(np.clip(probabilities.astype(np.float64), 1e-7, 1))
+    return found
+
+
+def _rates(mistakes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """ε of each source from expected mistakes [S] among its labels [S]."""
+    common = min((float(mistakes.sum()) + _PRIOR[0]) / (float(sizes.sum()) + sum(_PRIOR)), _MOST_WRONG)
+    if len(sizes) == 1:
+        return np.array([common])
+
+    def likelihood(weight: float) -> float:
+        wrong, right = weight * common, weight * (1 - common)
+        return float((betaln(mistakes + wrong, sizes - mistakes + right) - betaln(wrong, right)).sum())
+
+    weight = max(reversed(_WEIGHTS), key=likelihood)  # sources of one label each tell nothing: all weights alike
+    found: np.ndarray = np.minimum((mistakes + weight * common) / (sizes + weight), _MOST_WRONG_OF_ONE)
+    return found
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -99,12 +189,8 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return found
 
 
-def _sharper(sharpness: float, logits: np.ndarray, posterior: np.ndarray) -> float:
+def _sharper(sharpness: float, slope: float, curvature: float) -> float:
     """One Newton step towards the a that makes the true classes, as far as known, most likely under softmax(a·logits)."""
-    belief = _softmax(sharpness * logits)
-    mean = (belief * logits).sum(1)
-    slope = float(((posterior * logits).sum(1) - mean).mean())
-    curvature = float(((belief * logits**2).sum(1) - mean**2).mean())
     return float(np.clip(sharpness + slope / max(curvature, 1e-9), sharpness / 2, sharpness * 2))
 
 

@@ -22,9 +22,12 @@ def test_groups_without_dev_are_not_judged(whence, tmp_path, monkeypatch):
 
     monkeypatch.setattr("whence.run.open_run", without_dev)
     code, out, _ = whence("audit", run)
-    assert (code, out.splitlines()[-1]) == (0, "groups: not judged, which takes a dev split")
-    assert json.loads(whence("audit", run, "--json")[1])["groups"] is None
-    assert not (run / "groups.parquet").exists()
+    groups = run / "groups.parquet"
+    assert (code, out.splitlines()[-2:]) == (0, ["groups: not judged, which takes a dev split", f"groups: {groups}"])
+    record = json.loads(whence("audit", run, "--json")[1])
+    assert record["groups"] is None
+    assert record["sources"] == pq.read_table(groups).to_pylist()
+    assert {source["name"] for source in record["sources"]} == {f"s{number}" for number in range(6)}
     assert whence("report", run)[0] == 0
 
 
@@ -48,6 +51,9 @@ def test_groups(whence, tmp_path):
     for line, row in zip(lines[place + 2 : place + 6], table, strict=False):
         assert line.split()[:2] == [row["name"], str(row["members"])]
         assert line.endswith(row["verdict"])
+    sources = json.loads(whence("audit", run, "--json")[1])["sources"]
+    head = lines.index(f"{'group':<20} {'members':>9} {'suspected':>9}  wrong, expected")
+    assert [line.split()[0] for line in lines[head + 1 : head + 5]] == [source["name"] for source in sources[:4]]
     assert lines[place + 6] == "… and 2 more groups in the table"
     assert lines[-1] == f"groups: {run / 'groups.parquet'}"
     record = json.loads(whence("audit", run, "--json")[1])

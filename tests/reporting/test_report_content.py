@@ -14,6 +14,7 @@ import whence.rundir
 from tests.reporting.conftest import numbers, pictures, trained
 from tests.reporting.pages import Page
 from whence import auditing
+from whence.data.tasks import well_formed
 from whence.errors import WhenceError
 from whence.estimators import influence
 from whence.groups import group_effects
@@ -187,11 +188,12 @@ def test_table_card_and_headline_of_groups_say_the_same(corrupted_run: Run, tmp_
         "Kernel effect",
         "Members",
         "Suspected labels",
+        "Wrong, expected",
     ]
     assert [row[1] for row in table[1:]].count("harms") == counts["harms"]
     assert [row[1] for row in table[1:]].count("helps") == counts["helps"]
     order = audit.groups.ranking()
-    assert [row[0] for row in table[1:]] == [clean(audit.groups.names[row]).strip() for row in order]
+    assert [row[0] for row in table[1:]] == [clean(well_formed(audit.groups.names[row])).strip() for row in order]
     assert [row[1] for row in table[1:]] == [audit.groups.verdicts[row] for row in order]
     factor, _ = scaled_unit([*audit.groups.effect, *audit.groups.kernel], "nats")
     assert [row[2] for row in table[1:]] == [signed(audit.groups.effect[row] * factor) for row in order]
@@ -212,7 +214,7 @@ def test_groups_without_dev_are_listed_unjudged(tmp_path: Path) -> None:
     run = trained(replace(data.split("train"), splits=None), epochs=2)
     path = report(run, tmp_path / "r.html")
     assert "This run has no dev split, so what their removal would do is not known." in Page.read(path).words
-    assert group_table(path)[0] == ["Group", "Members", "Suspected labels"]
+    assert group_table(path)[0] == ["Group", "Members", "Suspected labels", "Wrong, expected"]
     assert len(group_table(path)) == 7
 
 

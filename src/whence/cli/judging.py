@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,6 +26,7 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
     """Rank labels that should not be trusted, suggest others, find memorized instances; of a run with groups (fit --group),
     say which groups help and which harm on dev. Everything is kept in RUN/audit.parquet and RUN/groups.parquet."""
     from whence.auditing import audit as judge
+    from whence.groups import printable
     from whence.run import open_run
 
     if show < 0:
@@ -38,7 +40,7 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
         {key: entry[name] for key, name in names.items()} for entry in found.table.take(found.issues).to_pylist()
     ]
     record = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
-              "expected_errors": found.expected_errors, "suspected": suspected, "groups": None}  # fmt: skip
+              "expected_errors": found.expected_errors, "suspected": suspected, "sources": None, "groups": None}  # fmt: skip
     counts = found.counts()
     lines = [f"{len(opened.train):,} training instances: {counts['label_issue']:,} suspected label errors, "
              f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous",
@@ -47,17 +49,31 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
     if suspected[:show]:
         lines.append(f"{'id':<20} {'given':<16} {'suggested':<16} p(wrong)")
     for entry in suspected[:show]:
-        lines.append(
-            f"{entry['id'][:20]:<20} {entry['given'][:16]:<16} {entry['suggested'][:16]:<16} {entry['p_wrong']:.3f}"
-        )
+        name, given, suggested = (printable(entry[key]) for key in ("id", "given", "suggested"))
+        lines.append(f"{name[:20]:<20} {given[:16]:<16} {suggested[:16]:<16} {entry['p_wrong']:.3f}")
     lines.append(f"audit: {table}")
-    if found.groups is not None:
-        groups = Path(run) / "groups.parquet"
-        record |= {"groups": found.groups.to_json(), "groups_table": full_path(groups)}
-        lines += [*found.groups.lines(show), f"groups: {groups}"]
-    elif opened.train.groups is not None:
-        lines.append("groups: not judged, which takes a dev split")
+    if found.sources is not None:
+        groups, of_groups = Path(run) / "groups.parquet", found.group_table()
+        assert of_groups is not None
+        judged = {} if found.groups is None else found.groups.to_json() | {"groups": of_groups.to_pylist()}
+        sources = found.sources.to_pylist()
+        record |= {"sources": sources, "groups": judged or None, "groups_table": full_path(groups)}
+        lines += _sources(sources[:show])
+        lines += ["groups: not judged, which takes a dev split"] if found.groups is None else found.groups.lines(show)
+        lines.append(f"groups: {groups}")
     answer(as_json, record, lines)
+
+
+def _sources(sources: list[dict[str, Any]]) -> list[str]:
+    """Of groups, how many labels are wrong, as far as an audit can tell."""
+    from whence.groups import printable
+
+    lines = [f"{'group':<20} {'members':>9} {'suspected':>9}  wrong, expected"] if sources else []
+    for entry in sources:
+        wrong, members = entry["expected_errors"], entry["members"]
+        lines.append(f"{printable(entry['name'])[:20]:<20} {members:>9,} {entry['suspected']:>9,}  "
+                     f"{wrong:,.0f} ({wrong / members:.1%})")  # fmt: skip
+    return lines
 
 
 @click.command(epilog=RUN, short_help="Write one HTML file with all that a run knows about its data.")

@@ -105,7 +105,7 @@ def gather(
     shown_issues = issues[:MOST_ISSUES].tolist()
     on_dev = audit.column("influence_on_dev")
     factor, unit = scaled_unit(on_dev[[*shown_issues, *shown_memorized]].tolist(), run.loss.unit)
-    groups, all_groups = group_rows(run, audit)
+    groups, all_groups = group_rows(audit)
     group_factor, group_unit = scaled_unit(
         [value for row in groups for value in (row.effect, row.kernel) if value is not None],
         run.loss.unit,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from whence.auditing import Audit
-from whence.run import Run
 
 __all__ = ["GroupRow", "group_rows"]
 
@@ -19,13 +17,15 @@ class GroupRow:
     """One group; what is None is not known without a dev split.
 
     Attributes:
-        name, members, suspected: training instances, and how many of their labels are suspected.
+        name, members, suspected, expected: training instances, how many of their labels are suspected, and how many are expected
+            to be wrong.
         verdict, effect, z, q, kernel: as in ``GroupEffects``; kernel also None where there is no such effect.
     """
 
     name: str
     members: int
     suspected: int
+    expected: float
     verdict: str | None = None
     effect: float | None = None
     z: float | None = None
@@ -33,29 +33,18 @@ class GroupRow:
     kernel: float | None = None
 
 
-def group_rows(run: Run, audit: Audit) -> tuple[list[GroupRow], int]:
-    """Groups from harmful to helpful, and how many there are; of many, those at both ends. Unjudged, the most suspected first."""
-    groups = run.train.groups
-    if groups is None:
+def group_rows(audit: Audit) -> tuple[list[GroupRow], int]:
+    """Groups from harmful to helpful, and how many there are; of many, those at both ends. Unjudged, by expected errors."""
+    table = audit.group_table()
+    if table is None:
         return [], 0
-    ids, first, member, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    names = groups if run.train.group_names is None else run.train.group_names
-    suspected = np.bincount(member[audit.issues], minlength=len(ids))
-    rows = [GroupRow(str(names[first[g]]), int(sizes[g]), int(suspected[g])) for g in range(len(ids))]
-    if audit.groups is None:
-        order = np.argsort(-suspected / sizes, kind="stable")
-        ranked = [rows[g] for g in order]
-    else:
-        place = {int(group): g for g, group in enumerate(ids)}
-        ranked = [_judged(rows[place[entry["id"]]], entry) for entry in
-                  audit.groups.table().take(audit.groups.ranking()).to_pylist()]  # fmt: skip
-    if len(ranked) > 2 * _MOST_GROUPS:
-        ranked = ranked[:_MOST_GROUPS] + ranked[-_MOST_GROUPS:]
-    return ranked, len(ids)
+    rows = [_row(entry) for entry in table.to_pylist()]
+    if len(rows) > 2 * _MOST_GROUPS:
+        rows = rows[:_MOST_GROUPS] + rows[-_MOST_GROUPS:]
+    return rows, table.num_rows
 
 
-def _judged(row: GroupRow, entry: dict[str, float | str | None]) -> GroupRow:
-    """A row with what a line of ``GroupEffects.table`` says of it."""
-    values = {name: entry[key] for name, key in (("verdict", "verdict"), ("effect", "effect"), ("z", "z"), ("q", "q"),
-                                                  ("kernel", "kernel_effect"))}  # fmt: skip
-    return GroupRow(row.name, row.members, row.suspected, **values)  # type: ignore[arg-type]
+def _row(entry: dict[str, Any]) -> GroupRow:
+    values = {name: entry.get(key) for name, key in (("verdict", "verdict"), ("effect", "effect"), ("z", "z"), ("q", "q"),
+                                                      ("kernel", "kernel_effect"))}  # fmt: skip
+    return GroupRow(entry["name"], entry["members"], entry["suspected"], entry["expected_errors"], **values)
