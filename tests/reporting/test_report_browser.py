@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import HOSTILE_ID, texts, trained
+from tests.reporting.conftest import HOSTILE_ID, pictures, texts, trained
 from tests.reporting.pages import Page
 from whence.data.inputs import TextInputs
 from whence.reporting import report
@@ -50,7 +50,7 @@ def visible_ids(browser: Any, name: str) -> list[str]:
 
 def search(browser: Any, words: str) -> None:
     browser.execute_script(
-        "const box = document.querySelector('[data-list=issues] [data-search]'); box.value = arguments[0];"
+        "const box = document.querySelector('[data-list=audited] [data-search]'); box.value = arguments[0];"
         "box.dispatchEvent(new Event('input'))",
         words,
     )
@@ -91,16 +91,17 @@ def test_hostile_report(browser: Any, text_run: Run, tmp_path: Path) -> None:
     assert browser.get_log("browser") == []  # no errors, and nothing that the policy refused
     assert browser.execute_script("return window.hacked") is None
     assert browser.execute_script("return document.querySelectorAll('script').length") == 2
-    ids = visible_ids(browser, "issues")
+    ids = visible_ids(browser, "audited")
+    issues = [item for item in page.data["audited"] if item["kind"] == "label_issue"]
     assert HOSTILE_ID in ids
-    assert len(ids) == min(24, len(page.data["issues"]))
+    assert len(ids) == min(24, len(issues))
 
     search(browser, "REVERSED")
-    assert visible_ids(browser, "issues") == ["t4"]
+    assert visible_ids(browser, "audited") == ["t4"]
     search(browser, "nothing has this in it")
-    assert visible_ids(browser, "issues") == []
+    assert visible_ids(browser, "audited") == []
     search(browser, HOSTILE_ID)
-    assert visible_ids(browser, "issues") == [HOSTILE_ID]
+    assert visible_ids(browser, "audited") == [HOSTILE_ID]
     assert browser.execute_script("return window.hacked") is None
 
     browser.execute_script("""
@@ -144,3 +145,85 @@ def test_pictures_are_drawn(browser: Any, picture_run: Run, tmp_path: Path) -> N
         look();
     """)
     assert bright is True
+
+
+def choose(browser: Any, name: str, value: str) -> None:
+    browser.execute_script(
+        "const fields = [...document.querySelectorAll('[data-list=audited] label.field')];"
+        "const select = fields.find((one) => one.querySelector('span').textContent === arguments[0]).querySelector('select');"
+        "select.value = arguments[1]; select.dispatchEvent(new Event('change'))",
+        name,
+        value,
+    )
+
+
+def press(browser: Any, selector: str) -> None:
+    browser.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+def test_training_pictures_are_filtered_ordered_and_seen_in_a_grid(browser: Any, tmp_path: Path) -> None:
+    """All by what the page's own data say: kind, labels, order, view, selection and export."""
+    run = trained(pictures(2400, errors=320), epochs=8)
+    path = report(run, tmp_path / "r.html", limit=5)
+    data = Page.read(path).data
+    count_images = (
+        "window.made = []; window.Image = class extends Image { constructor() { super(); window.made.push(this); } };"
+    )
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": count_images})
+    browser.get(path.as_uri())
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+    def names(items: list[dict[str, Any]]) -> list[str]:
+        return [data["instances"][item["i"]]["id"] for item in items]
+
+    def shown() -> list[str]:
+        found: list[str] = browser.execute_script(
+            "return [...document.querySelectorAll('[data-list=audited] .tile')].map((tile) => tile.title.slice(3))"
+        )
+        return found
+
+    issues = [item for item in data["audited"] if item["kind"] == "label_issue"]
+    assert len(issues) > 200
+    assert len(data["sheets"]["sources"]) > 1
+    assert shown() == names(issues[:72])
+    drawn = {item["i"] for item in issues[:72]} | {
+        pair[0] for one in data["explanations"] for pair in (*one["helps"], *one["hurts"])
+    }
+    drawn |= {one["i"] for one in data["explanations"]}
+    wanted = {data["instances"][i]["picture"] // data["sheets"]["tiles"] for i in drawn}
+    loaded = browser.execute_script("return window.made.map((image) => Boolean(image.src))")
+    assert {number for number, there in enumerate(loaded) if there} == wanted < set(range(len(loaded)))
+
+    press(browser, "[data-list=audited] [data-more]")
+    assert shown() == names(issues[:144])
+    choose(browser, "Order", "harm")
+    assert shown() == names(sorted(issues, key=lambda item: item["dev"])[:72])
+    label, to = data["instances"][issues[0]["i"]]["label"], issues[0]["to"]
+    choose(browser, "Order", "")
+    choose(browser, "Given label", "=" + label)
+    choose(browser, "Suggested", "=" + to)
+    matching = [item for item in issues if data["instances"][item["i"]]["label"] == label and item["to"] == to]
+    assert shown() == names(matching[:72])
+    assert f"of {len(matching)} that match ({len(issues)} in all)" in browser.page_source
+
+    press(browser, "[data-all]")
+    assert (
+        browser.execute_script("return document.querySelector('[data-selected]').textContent")
+        == f"{len(matching)} selected"
+    )
+    choose(browser, "View", "cards")
+    assert shown() == []
+    assert visible_ids(browser, "audited") == names(matching[:24])
+    assert browser.execute_script("return document.querySelectorAll('.card.chosen').length") == min(24, len(matching))
+
+    others = [item for item in data["audited"] if item["kind"] != "label_issue"]
+    kind = others[0]["kind"]
+    browser.execute_script("location.hash = arguments[0]", f"#instances-{kind}")
+    wait = "const done = arguments[0]; setTimeout(() => done(), 50);"
+    browser.execute_async_script(wait)
+    assert visible_ids(browser, "audited") == names([item for item in others if item["kind"] == kind][:24])
+    pressed = browser.execute_script(
+        "return [...document.querySelectorAll('[aria-pressed=true]')].map((one) => one.dataset.kind)"
+    )
+    assert pressed == [kind]
+    assert browser.get_log("browser") == []

@@ -6,6 +6,7 @@ import html
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from whence.estimators import influence
 from whence.groups import group_effects
 from whence.reporting import report
 from whence.reporting.figures import clean, scaled_unit, signed
+from whence.reporting.listed import _MOST
 from whence.reporting.targets import choose_targets
 from whence.run import Run
 from whence.subnetworks import probabilities
@@ -30,9 +32,13 @@ def page(picture_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page.read(report(picture_run, tmp_path_factory.mktemp("report") / "r.html", targets="test", limit=10, top=5))
 
 
+def of_kind(page: Page, kind: str) -> list[dict[str, Any]]:
+    return [item for item in page.data["audited"] if item["kind"] == kind]
+
+
 def test_numbers_are_those_of_the_audit(picture_run: Run, page: Page) -> None:
     audit = auditing.audit(picture_run)
-    shown, instances = page.data["issues"], page.data["instances"]
+    shown, instances = of_kind(page, "label_issue"), page.data["instances"]
     assert len(shown) == len(audit.issues) > 0
     for card, row in zip(shown, audit.issues, strict=True):
         assert instances[card["i"]]["id"] == audit.table["name"][int(row)].as_py()
@@ -41,6 +47,38 @@ def test_numbers_are_those_of_the_audit(picture_run: Run, page: Page) -> None:
         for name in ("p_wrong", "p_own", "p_flipped", "memorization", "influence_on_dev"):
             assert card[name] == pytest.approx(float(audit.column(name)[row]), rel=1e-5, abs=1e-9)
     assert f"{len(shown)} of 120 training labels" in page.words
+
+
+def test_memorized_and_ambiguous_instances_are_listed_too(picture_run: Run, tmp_path: Path) -> None:
+    audit = auditing.audit(picture_run)
+    assert audit.noise is not None
+    rows, kinds = np.flatnonzero(audit.column("kind") != "label_issue"), audit.column("kind").astype(object)
+    kinds[rows[:4]], kinds[rows[4:9]], kinds[rows[9:]] = "memorized", "ambiguous", "ok"
+    place = audit.table.schema.get_field_index("kind")
+    page = Page.read(report(picture_run, tmp_path / "r.html",
+                            audit=replace(audit, table=audit.table.set_column(place, "kind", [kinds.tolist()]))))  # fmt: skip
+    names = audit.table["name"].to_pylist()
+    for kind in ("memorized", "ambiguous"):
+        ids = [page.data["instances"][item["i"]]["id"] for item in of_kind(page, kind)]
+        assert sorted(ids) == sorted(names[row] for row in np.flatnonzero(kinds == kind))
+    by_heart = [item["memorization"] for item in of_kind(page, "memorized")]
+    assert by_heart == sorted(by_heart, reverse=True)
+    doubts = of_kind(page, "ambiguous")
+    for item in doubts:
+        belief = audit.noise.belief[names.index(page.data["instances"][item["i"]]["id"])]
+        assert [p for _, p in item["believed"]] == pytest.approx(np.sort(belief)[::-1][:2].tolist(), rel=1e-2)
+        assert item["believed"][0][0] == picture_run.task.show(int(belief.argmax()))[0]
+    assert [item["believed"][0][1] for item in doubts] == sorted(item["believed"][0][1] for item in doubts)
+    assert "Memorized 4 Ambiguous 5 " in page.words
+
+
+def test_the_longest_lists_end_with_what_they_leave_out(
+    picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_MOST, "label_issue", 3)
+    page, issues = Page.read(report(picture_run, tmp_path / "r.html")), auditing.audit(picture_run).issues
+    assert len(of_kind(page, "label_issue")) == 3
+    assert f"The first 3 of {len(issues)} are listed." in page.words
 
 
 def test_accuracy_and_confusion_are_those_of_the_model(picture_run: Run, page: Page) -> None:
@@ -142,7 +180,7 @@ def test_without_dev_and_test(train_only_run: Run, tmp_path: Path) -> None:
     assert "isolation unknown" in page.words
     assert "train instances" in page.words  # what the noise floor was measured on
     assert page.data["explanations"] == []
-    assert all(card["influence_on_dev"] is None for card in page.data["issues"])
+    assert all(card["influence_on_dev"] is None for card in page.data["audited"])
 
 
 def test_regression_is_in_the_units_of_the_user(number_run: Run, tmp_path: Path) -> None:
@@ -244,9 +282,10 @@ def test_no_issues(number_run: Run, tmp_path: Path) -> None:
     kind = audit.table.schema.get_field_index("kind")
     calm = auditing.Audit(audit.table.set_column(kind, "kind", [["ok"] * audit.table.num_rows]), audit.method)
     page = Page.read(report(number_run, tmp_path / "r.html", audit=calm))
-    assert page.data["issues"] == []
+    assert not of_kind(page, "label_issue")
+    assert len(of_kind(page, "nearest")) == 24
     assert "No training value is suspected to be wrong." in page.words
-    assert "data-export" not in {key for _, attributes in page.elements for key in attributes}
+    assert "Every value lies within the usual errors" in page.words
 
 
 def test_a_stored_run_reports_into_its_directory_and_again(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from whence.reporting.figures import clean
 from whence.reporting.pictures import Album
 from whence.run import Run
 
-__all__ = ["Gallery", "number"]
+__all__ = ["Gallery", "longest_text", "number"]
 
-_LONGEST_TEXT = 4000  # characters of one text
+_LONGEST_TEXT, _SHORTEST_TEXT, _ALL_TEXTS = 4000, 600, 6_000_000  # characters of one text, and of all together
 _MOST_FEATURES = 8
 _SAMPLE = 20_000  # rows from which features are chosen
 
@@ -29,6 +29,7 @@ class Gallery:
         run: whose instances they are.
         suspected: training rows whose label is suspected.
         by_masks: what own and flipped masks give each training instance's label, float32 [N] each; None where it is not known.
+        longest: characters shown of a text.
         records: id, split, label; where there are such text, picture (its number), values, group, p_own and p_flipped (of texts),
             suspected.
         album: their pictures.
@@ -38,6 +39,7 @@ class Gallery:
     run: Run
     suspected: frozenset[int] = frozenset()
     by_masks: tuple[np.ndarray, np.ndarray] | None = None
+    longest: int = _LONGEST_TEXT
     records: list[dict[str, Any]] = field(default_factory=list)
     album: Album = field(default_factory=Album)
     columns: np.ndarray = field(init=False)
@@ -93,9 +95,9 @@ class Gallery:
             record["picture"] = self.album.add(data.images[row])
         if data.texts is not None:
             text = str(data.texts[row])
-            record["text"] = text[:_LONGEST_TEXT]
-            if len(text) > _LONGEST_TEXT:
-                record["cut"] = len(text) - _LONGEST_TEXT
+            record["text"] = text[: self.longest]
+            if len(text) > self.longest:
+                record["cut"] = len(text) - self.longest
         elif data.images is None and len(self.columns) and isinstance(data.inputs, ArrayInputs):
             record["values"] = [number(value, 4) for value in data.inputs.array[row][self.columns].tolist()]
         if data.groups is not None:
@@ -105,6 +107,11 @@ class Gallery:
         if split == "train" and row in self.suspected:
             record["suspected"] = True
         return record
+
+
+def longest_text(count: int) -> int:
+    """How many characters of each of so many texts are shown, so that the page stays a few megabytes."""
+    return max(_SHORTEST_TEXT, min(_LONGEST_TEXT, _ALL_TEXTS // max(count, 1)))
 
 
 def telling_features(train: Dataset) -> np.ndarray:

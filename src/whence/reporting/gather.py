@@ -9,20 +9,17 @@ from whence import auditing
 from whence.auditing import Audit
 from whence.data import Classification
 from whence.reporting.accuracy import Accuracy, measure
-from whence.reporting.cards import Gallery, number
+from whence.reporting.cards import Gallery, longest_text
 from whence.reporting.explanations import Explanations, explain
 from whence.reporting.figures import plain_title, scaled_unit
 from whence.reporting.group_table import GroupRow, group_rows
 from whence.reporting.headings import facts_of, method_of, run_name, summary_of
+from whence.reporting.listed import Kind, listed, listed_rows
 from whence.reporting.targets import choose_targets
 from whence.reporting.trust import Trust, assess
 from whence.run import Run
 
 __all__ = ["Content", "gather"]
-
-MOST_ISSUES = 3000  # cards of suspected labels in one report
-MOST_MEMORIZED = 200
-_FALLBACK_MEMORIZED = 24
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,16 @@ class Content:
         history: rows of ``run.history``.
         loss_unit: of losses.
         regression: whether the task is one.
-        issues: how many labels are suspected, memorized: how many instances are, instances: of how many.
-        expected_errors: how many labels are wrong, as far as the audit can tell.
-        memorized_kind: whether the instances shown are of kind "memorized", or only those nearest to it.
+        kinds: of training instances that are listed.
+        instances: of the training split.
+        expected_errors: how many of their labels are wrong, as far as the audit can tell.
         influence_unit, influence_method: of the audit's influence on dev; method None without a dev split.
         caveat: what to know before believing the suspicions as a whole, or None.
         groups, all_groups: rows of the table of groups, and how many groups there are.
         group_unit, group_factor: of their effects.
         kind: what instances look like: "picture", "text", "values" or "id".
         method: (what, value) pairs of the method box.
-        data: the page's data: instances, features, sheets, issues, memorized, explanations.
+        data: the page's data: instances, features, sheets, audited, explanations.
     """
 
     name: str
@@ -58,11 +55,9 @@ class Content:
     history: list[dict[str, float]]
     loss_unit: str
     regression: bool
-    issues: int
-    memorized: int
+    kinds: list[Kind]
     instances: int
     expected_errors: float
-    memorized_kind: bool
     influence_unit: str
     influence_method: str | None
     caveat: str | None
@@ -87,24 +82,18 @@ def gather(
 ) -> Content:
     """Everything the report of a run says. The options are those of ``whence.report``."""
     audit = auditing.audit(run, method=method, progress=progress) if audit is None else audit
-    issues = audit.issues
-    masks = ("p_own", "p_flipped")
+    kinds, masks = listed_rows(audit), ("p_own", "p_flipped")
     by_masks = (audit.column(masks[0]), audit.column(masks[1])) if masks[0] in audit.table.column_names else None
-    gallery = Gallery(run, frozenset(issues.tolist()), by_masks)
+    gallery = Gallery(
+        run, frozenset(audit.issues.tolist()), by_masks, longest_text(sum(len(kind.rows) for kind in kinds))
+    )
     choice = choose_targets(run, targets, limit)
     explanations = explain(run, choice, gallery, method=method, top=top, progress=progress)
     tested = choice.data if choice.kind == "given" else None  # of a split, any of its instances, not its errors alone
     trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, groups=audit.groups,
                    progress=progress)  # fmt: skip
     accuracy = measure(run, audit)
-    kinds, memorization = audit.column("kind"), audit.column("memorization")
-    ranked = (-memorization).argsort(kind="stable")
-    memorized = ranked[kinds[ranked] == "memorized"]
-    nearest = ranked[(kinds[ranked] != "label_issue") & (memorization[ranked] > 0)][:_FALLBACK_MEMORIZED]
-    shown_memorized = (memorized if len(memorized) else nearest)[:MOST_MEMORIZED].tolist()
-    shown_issues = issues[:MOST_ISSUES].tolist()
-    on_dev = audit.column("influence_on_dev")
-    factor, unit = scaled_unit(on_dev[[*shown_issues, *shown_memorized]].tolist(), run.loss.unit)
+    instances = listed(audit, kinds, gallery, run.loss.unit)
     groups, all_groups = group_rows(audit)
     group_factor, group_unit = scaled_unit(
         [value for row in groups for value in (row.effect, row.kernel) if value is not None],
@@ -114,11 +103,10 @@ def gather(
         "kind": gallery.kind(),
         "features": gallery.feature_names(),
         "all_features": gallery.all_features(),
-        "issues": [_audited(audit, gallery, row, factor) for row in shown_issues],
-        "memorized": [_audited(audit, gallery, row, factor) for row in shown_memorized],
+        "audited": instances.items,
         "explanations": explanations.items,
         "level": explanations.level,
-        "units": {"dev": _short(unit), "score": explanations.unit, "loss": run.loss.unit},
+        "units": {"dev": _short(instances.unit), "score": explanations.unit, "loss": run.loss.unit},
         "regression": not isinstance(run.task, Classification),
         "errors": choice.kind == "errors",
         "name": plain_title(run_name(run)),
@@ -134,12 +122,10 @@ def gather(
         history=list(run.history),
         loss_unit=run.loss.unit,
         regression=not isinstance(run.task, Classification),
-        issues=len(issues),
-        memorized=len(memorized),
+        kinds=kinds,
         instances=len(run.train),
         expected_errors=audit.expected_errors,
-        memorized_kind=bool(len(memorized)),
-        influence_unit=unit,
+        influence_unit=instances.unit,
         influence_method=audit.method,
         caveat=audit.caveat,
         groups=groups,
@@ -158,13 +144,3 @@ def _short(unit: str) -> str:
     if len(unit) <= 12:
         return f"{power}\u00a0{unit.split(' ')[-1]}" if power else f"\u00a0{unit}"
     return power if power.strip() else ""
-
-
-def _audited(audit: Audit, gallery: Gallery, row: int, factor: float) -> dict[str, Any]:
-    """One row of the audit. ``dev`` is in the page's unit, ``influence_on_dev`` in that of the loss."""
-    record: dict[str, Any] = {"i": gallery.train(row), "to": str(audit.table["suggested_label"][row].as_py())}
-    for name in ("p_wrong", "memorization", "influence_on_dev", "p_own", "p_flipped", "p_full"):
-        if name in audit.table.column_names:
-            record[name] = number(audit.table[name][row].as_py())
-    influence_on_dev = record["influence_on_dev"]
-    return record | {"dev": None if influence_on_dev is None else number(influence_on_dev * factor)}

@@ -1,11 +1,10 @@
-// Cards: suspected labels, memorized instances, explained predictions.
+// Cards: training instances that the audit lists, explained predictions.
 const chosen = new Set();
-const issueCard = (item) => {
-  const instance = data.instances[item.i], card = el("article", "card"), head = el("div", "head"), say = el("div", "say");
+const picker = (item, card) => {
   const pick = el("input", "pick");
   pick.type = "checkbox";
   pick.checked = chosen.has(item);
-  pick.setAttribute("aria-label", "select instance " + instance.id);
+  pick.setAttribute("aria-label", "select instance " + data.instances[item.i].id);
   const mark = () => card.classList.toggle("chosen", pick.checked);
   pick.addEventListener("change", () => {
     if (pick.checked) chosen.add(item); else chosen.delete(item);
@@ -13,24 +12,43 @@ const issueCard = (item) => {
     count();
   });
   mark();
-  if (instance.picture !== undefined) head.append(picture(instance));
-  const line = shift(instance.label, "\u2192", item.to, true);
-  line.setAttribute("aria-label", "given label " + instance.label + ", suggested " + item.to);
-  say.append(line, identity(instance), meter("meter", "", item.p_wrong));
-  head.append(say, pick);
-  card.append(head, ...body(instance), measures([["Suspicion", percent(item.p_wrong)], ...audited(item)]));
-  return card;
+  return pick;
 };
-const memorizedCard = (item) => {
-  const instance = data.instances[item.i], card = el("article", "card"), head = el("div", "head"), say = el("div", "say");
-  if (instance.picture !== undefined) head.append(picture(instance));
+const memorization = (item) => (data.regression ? significant(item.memorization) : minus((100 * item.memorization).toFixed(1)) + " points");
+// What the kind of an instance is about, in one line and as a figure.
+const title = (item) => {
+  const instance = data.instances[item.i];
+  if (item.kind === "label_issue") {
+    const line = shift(instance.label, "\u2192", item.to, true);
+    line.setAttribute("aria-label", "given label " + instance.label + ", suggested " + item.to);
+    return line;
+  }
   const line = el("div", "labels");
   line.append(words("bdi", "", instance.label));
-  say.append(line, identity(instance));
-  head.append(say);
-  const memorization = data.regression ? significant(item.memorization) : minus((100 * item.memorization).toFixed(1)) + " points";
-  card.append(head, ...body(instance), measures([["Memorization", memorization], ...audited(item)]));
+  return line;
+};
+const figure = (item) => {
+  if (item.kind === "label_issue") return ["Suspicion", percent(item.p_wrong)];
+  if (item.kind === "ambiguous" && item.believed) return ["Likeliest", item.believed.map(([name, p]) => name + " " + percent(p)).join(", ")];
+  return item.kind === "ambiguous" ? ["Suspicion", percent(item.p_wrong)] : ["Memorization", memorization(item)];
+};
+const auditCard = (item) => {
+  const instance = data.instances[item.i], card = el("article", "card"), head = el("div", "head"), say = el("div", "say");
+  if (instance.picture !== undefined) head.append(picture(instance));
+  say.append(title(item), identity(instance));
+  if (item.kind === "label_issue") say.append(meter("meter", "", item.p_wrong));
+  head.append(say, picker(item, card));
+  card.append(head, ...body(instance), measures([figure(item), ...audited(item)]));
   return card;
+};
+// Many pictures at a glance.
+const auditTile = (item) => {
+  const instance = data.instances[item.i], tile = el("article", "tile"), said = figure(item);
+  const line = el("div", "under");
+  line.append(words("span", "", item.kind === "ambiguous" && item.believed ? item.believed.map((pair) => pair[0]).join(" or ") + "?" : said[1]));
+  tile.append(picture(instance), picker(item, tile), title(item), line);
+  tile.title = "id " + instance.id + (instance.group === undefined ? "" : ", group " + instance.group);
+  return tile;
 };
 
 // Explanations

@@ -1,6 +1,6 @@
 // Elements, numbers and what is seen of an instance. All text of the data enters the page as textContent.
 const data = JSON.parse(document.getElementById("data").textContent);
-const PAGE = { issues: 24, memorized: 12, explanations: 10 };
+const PAGE = { cards: 24, tiles: 72, explanations: 10 };
 
 const el = (tag, className, text) => {
   const node = document.createElement(tag);
@@ -32,7 +32,7 @@ const significant = (x) => {
 const signed = (x) => (known(x) && x > 0 ? "+" : "") + significant(x);
 const value = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, useGrouping: false });
 
-// Pictures: each sheet is decoded once; a tile is copied when its sheet is there.
+// Pictures: each sheet is decoded once, when one of its pictures is first drawn; a tile is copied when its sheet is there.
 const sheets = (data.sheets ? data.sheets.sources : []).map((source) => {
   const image = new Image();
   const loaded = new Promise((resolve) => { image.onload = () => resolve(image); });
