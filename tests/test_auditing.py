@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import whence
@@ -140,3 +141,26 @@ def test_a_caveat_where_the_model_errs_far_more_often_than_labels_seem_wrong(pla
     told = replace(audit, dev_error=share * 3.1).caveat
     assert told.startswith(f"The model errs on {310 * share:.1f} % of unseen instances (dev). Where that is so, ")
     assert f"{100 * share:.1f} % of the training labels" in told
+
+
+def test_wrong_labels_are_told_from_blends_of_two_classes():
+    """A blend under the label of one of its halves is hard, but its label is not wrong."""
+    digits = load_digits()
+    random, labels = np.random.default_rng(0), digits.target.astype(np.int64)
+    pictures, order = digits.images * 15, random.permutation(len(labels))
+    wrong, blends = order[:90], order[90:180]
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + random.integers(1, 10, 90)) % 10
+    others = [random.choice(order[180:][labels[order[180:]] != labels[row]]) for row in blends]
+    shown = pictures.copy()
+    shown[blends] = (pictures[blends] + pictures[others]) / 2
+    data = whence.Dataset.of((np.arange(len(labels)), shown.astype(np.uint8), given))
+    model, data = whence.prepare(data, "mlp:256")
+    kinds = whence.audit(whence.fit(model, data, epochs=10, device="cpu")).column("kind")
+    share = {(name, kind): (kinds[rows] == kind).mean() for name, rows in (("wrong", wrong), ("blends", blends), ("rest", order[180:]))
+             for kind in KINDS}  # fmt: skip
+    assert share["wrong", "label_issue"] > 0.8
+    assert share["blends", "label_issue"] < 0.1
+    assert share["rest", "label_issue"] < 0.01
+    assert share["blends", "ambiguous"] > 5 * share["rest", "ambiguous"]
+    assert share["wrong", "ambiguous"] + share["wrong", "memorized"] < 0.1
