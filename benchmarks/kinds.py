@@ -4,8 +4,8 @@
 
 3,000 pictures of Fashion-MNIST, mlp:512,512, 10 epochs and 60; scikit-learn's digits (1,446 of training), mlp:512, 10 and 60.
 Of the training pictures 5 % have a wrong label, drawn at random; 5 % are blends, the mean of two pictures of different classes
-under the label of one of them; and 3 % are rare, upside down under their right label. Prints, for each of these and for the rest, which
-share is of each kind (mean ± standard deviation over seeds, of what is planted and of the run), and the mean p_wrong.
+under the label of one of them; and 3 % are rare, upside down under their right label. Prints, for each of these and for the rest,
+which share is of each kind (mean ± standard deviation over seeds, of what is planted and of the run), and the mean p_wrong.
 """
 
 from __future__ import annotations
