@@ -16,7 +16,7 @@ from whence.data.tokens import tokens_at_once
 from whence.dropout import TurnOverDropout, explicit, full
 from whence.forward import device_of, evaluating, outputs
 
-__all__ = ["Head", "features_of", "find_head"]
+__all__ = ["Head", "Written", "close", "features_of", "find_head"]
 
 _BATCH = 512
 
@@ -45,13 +45,13 @@ def find_head(model: nn.Module, data: Dataset) -> Head | None:
     """
     layers = attached(model)
     seen: dict[nn.Linear, list[_Call]] = {}
-    given: dict[str, list[_Written]] = {}
+    given: dict[str, list[Written]] = {}
 
     def on_linear(module: nn.Linear, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        seen.setdefault(module, []).append(_Call(_Written.of(inputs[0]), inputs[0].clone(), _Written.of(output)))
+        seen.setdefault(module, []).append(_Call(Written.of(inputs[0]), inputs[0].clone(), Written.of(output)))
 
     def on_dropout(module: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        given.setdefault(module.layer, []).append(_Written.of(output))
+        given.setdefault(module.layer, []).append(Written.of(output))
 
     hooks = [module.register_forward_hook(on_linear) for module in model.modules() if type(module) is nn.Linear]
     hooks += [layer.register_forward_hook(on_dropout) for layer in layers.values()]
@@ -66,7 +66,7 @@ def find_head(model: nn.Module, data: Dataset) -> Head | None:
         call = calls[0]
         if len(calls) > 1 or call.features.ndim != 2 or not call.made.is_still(result):
             continue
-        if not _close(F.linear(call.features, linear.weight, linear.bias), result):
+        if not close(F.linear(call.features, linear.weight, linear.bias), result):
             continue
         masked = next((name for name, made in given.items() if len(made) == 1 and made[0] == call.read), None)
         only = (
@@ -77,27 +77,27 @@ def find_head(model: nn.Module, data: Dataset) -> Head | None:
 
 
 @dataclass(frozen=True)
-class _Written:
+class Written:
     """A piece of memory as it was seen: where, which part, and how often it had been written to."""
 
     where: tuple[Any, ...]
     writes: int
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> _Written:
+    def of(cls, tensor: torch.Tensor) -> Written:
         return cls((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), tensor._version)
 
     def is_still(self, tensor: torch.Tensor) -> bool:
-        return _Written.of(tensor) == self
+        return Written.of(tensor) == self
 
 
 @dataclass(frozen=True)
 class _Call:
     """One call of a linear layer: its input, the input's values, its output."""
 
-    read: _Written
+    read: Written
     features: torch.Tensor
-    made: _Written
+    made: Written
 
 
 def _is_affine(
@@ -108,10 +108,11 @@ def _is_affine(
     multiplier = torch.from_numpy(bits).to(features) / layer.keep
     with evaluating(model), explicit({layer.layer: multiplier}), torch.no_grad():
         result = outputs(model, batch.inputs)
-    return _close(F.linear(features * multiplier, linear.weight, linear.bias), result)
+    return close(F.linear(features * multiplier, linear.weight, linear.bias), result)
 
 
-def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two outputs are the same to rounding."""
     return a.shape == b.shape and torch.allclose(
         a.float(), b.float(), rtol=1e-3, atol=1e-4 * (1 + float(b.abs().max()))
     )

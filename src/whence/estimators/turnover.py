@@ -1,9 +1,11 @@
 """Published turn-over influence, exact, for any architecture and any quantity.
 
-Two ways to the numbers of ``reference.py``:
+Three ways to the numbers of ``reference.py``:
 
     affine   the only masked layer feeds the head: logits are affine in the mask, own(b) = W(h∘b)/q + c. One matrix
              product gives all own logits, and their complement the flipped ones: (full − q·own) / (1 − q)
+    chain    behind the first mask there are only linear layers, functions of single units and masks: only kept units are
+             computed, mask by mask (``chain.py``)
     masks    otherwise: many masks through the network at once, vectorized over the mask (``torch.func.vmap``), so that
              whatever lies before the first masked layer is computed once per target and block of masks
 
@@ -20,7 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whence.data import Batch, Dataset
 from whence.dropout import explicit, full
+from whence.errors import WhenceError
 from whence.estimators.base import mask_rows
+from whence.estimators.chain import Chain, features_before, find_chain
 from whence.estimators.head import features_of, find_head
 from whence.forward import evaluating, outputs
 from whence.quantities import Quantity
@@ -29,6 +33,8 @@ from whence.run import Run
 __all__ = ["Turnover"]
 
 _NUMBERS_AT_ONCE = 2**22  # outputs or masked activations held at a time
+_TARGETS_AT_ONCE, _MASKS_AT_ONCE = 256, 64  # of a chain: activations that stay in the cache
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Turnover:
@@ -38,21 +44,41 @@ class Turnover:
         run: the trained run.
         targets: M instances.
         quantity: what is measured on them; any function of outputs and targets.
-        path: "auto" takes "affine" where it holds; "vmap" and "loop" force the general ways (tests).
+        path: "auto" takes "affine" or "chain" where they hold; "vmap" and "loop" force the general ways (tests).
+        precision: of the products of a chain: "bfloat16" takes about half the time where the processor has it, and its scores are
+            off by about a hundredth of their spread (docs/speed.md).
+
+    Raises:
+        WhenceError: no such precision.
     """
 
     version = 1
     rows_of = staticmethod(mask_rows)
 
     def __init__(
-        self, run: Run, targets: Dataset, quantity: Quantity, *, path: Literal["auto", "vmap", "loop"] = "auto"
+        self,
+        run: Run,
+        targets: Dataset,
+        quantity: Quantity,
+        *,
+        path: Literal["auto", "vmap", "loop"] = "auto",
+        precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
+        if precision not in _PRECISIONS:
+            raise WhenceError(
+                "no such precision", where="method turnover", got=repr(precision), expected=" or ".join(_PRECISIONS)
+            )
         self.run, self.targets, self.quantity = run, targets, quantity
         self.ids = mask_rows(run.train).labels.ids
         self.layers = run.layers
         head = find_head(run.model, targets)
         self.affine = path == "auto" and head is not None and head.only
         self.loop = path == "loop"
+        self.chain = (
+            find_chain(run.model, targets, _PRECISIONS[precision]) if path == "auto" and not self.affine else None
+        )
+        if self.chain is not None:
+            self.before = features_before(run.model, self.layers[self.chain.first], targets)  # (M, D)
         if self.affine:
             assert head is not None and head.masked is not None
             self.layer = self.layers[head.masked]
@@ -73,7 +99,10 @@ class Turnover:
         """bool [R, D] per layer → float32 [R, M]."""
         on_device = {name: torch.from_numpy(value).to(self.run.device) for name, value in bits.items()}
         with evaluating(self.run.model), torch.no_grad():
-            parts = self._affine(on_device) if self.affine else self._masks(on_device)
+            if self.chain is not None:
+                parts = self._chain(self.chain, on_device)
+            else:
+                parts = self._affine(on_device) if self.affine else self._masks(on_device)
         return (self.quantity.helps * parts).cpu().numpy()
 
     def _affine(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -92,6 +121,21 @@ class Turnover:
                 own = (block @ per_unit.reshape(-1, kept.shape[1]).T).view(len(block), *full.shape) / q + self.bias
                 flipped = (full - q * own) / (1 - q)
                 result[top : top + rows, part] = self._measure(flipped, targets) - self._measure(own, targets)
+        return result
+
+    def _chain(self, chain: Chain, bits: dict[str, torch.Tensor]) -> torch.Tensor:
+        units = [
+            {name: (value[row].nonzero()[:, 0], (~value[row]).nonzero()[:, 0]) for name, value in bits.items()}
+            for row in range(len(next(iter(bits.values()))))
+        ]
+        result = torch.empty(len(units), len(self.targets), device=self.run.device)
+        for left in range(0, len(self.targets), _TARGETS_AT_ONCE):
+            part = slice(left, min(left + _TARGETS_AT_ONCE, len(self.targets)))
+            targets = self._target_values(part)
+            chain.begin(self.before[part])
+            for top in range(0, len(units), _MASKS_AT_ONCE):
+                own, flipped = map(torch.stack, zip(*map(chain.pair, units[top : top + _MASKS_AT_ONCE]), strict=True))
+                result[top : top + len(own), part] = self._measure(flipped, targets) - self._measure(own, targets)
         return result
 
     def _masks(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:

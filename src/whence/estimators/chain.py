@@ -1,0 +1,240 @@
+"""Sub-networks of a model that is a chain behind its first mask: linear layers, functions of single units, and masks.
+
+Then only kept units need to be computed. Of a linear layer that reads masked units, the columns of kept ones are taken, of one
+whose outputs are masked, the rows; each mask and its complement together cost one layer instead of two. Behind the first mask,
+where both sub-networks read the same values h, the flipped one is what is left: W(h∘(1 − b)) = Wh − W(h∘b). What lies before the
+first mask is computed once per target. Nothing is approximated: in float32 the outputs are those of the model to rounding.
+
+bfloat16 rounds what linear layers read and their weights to 8 bits; sums are in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from whence.attachment import attached
+from whence.data import Dataset
+from whence.dropout import TurnOverDropout, explicit, full
+from whence.estimators.head import Written, close
+from whence.forward import device_of, evaluating, outputs
+
+__all__ = ["Chain", "Units", "features_before", "find_chain"]
+
+_FUNCTIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
+              nn.Hardswish, nn.Softplus)  # fmt: skip
+_NOTHING = (nn.Identity, nn.Dropout)  # in evaluation
+_BATCH = 512
+
+Units = dict[
+    str, tuple[torch.Tensor, torch.Tensor]
+]  # of each masked layer, int64 positions of kept units, and of the others
+
+
+@dataclass(eq=False)
+class _Block:
+    """A mask or none, a linear layer, functions of its outputs, and the mask on those, or none."""
+
+    read: str | None
+    linear: nn.Linear
+    functions: list[Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=list)
+    written: str | None = None
+
+
+class Chain:
+    """The blocks behind the first mask.
+
+    Args:
+        blocks: in order; the first one reads masked units.
+        keeps: share of units kept by masked layer.
+        dtype: float32 or bfloat16, of the products.
+    """
+
+    def __init__(self, blocks: list[_Block], keeps: dict[str, float], dtype: torch.dtype = torch.float32) -> None:
+        assert blocks[0].read is not None
+        self.blocks, self.keeps, self.dtype, self.first = blocks, keeps, dtype, blocks[0].read
+        self.weights = [block.linear.weight.detach().to(dtype) for block in blocks]
+        # What is gathered lies together in memory: rows of outputs, or columns of inputs.
+        self.columns = [
+            None if block.read is None else weight.T.contiguous()
+            for block, weight in zip(blocks, self.weights, strict=True)
+        ]
+
+    def begin(self, features: torch.Tensor) -> None:
+        """What the first mask is laid on, for the next targets: [m, D]."""
+        self.transposed = features.T.contiguous().to(self.dtype)
+        block = self.blocks[0]
+        self.whole = None
+        if block.written is None:
+            self.whole = self.transposed.T.float() @ self.weights[0].T.float()
+
+    def pair(self, units: Units) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs [m, C] of the sub-network of a mask, and of that of its complement."""
+        kept, others = units[self.first]
+        read = self.transposed.index_select(0, kept).T
+        block, q = self.blocks[0], self.keeps[self.first]
+        if self.whole is None:
+            own = self._block(0, read, units, 0)
+            flipped = self._block(0, self.transposed.index_select(0, others).T, units, 1)
+        else:
+            columns = self.columns[0]
+            assert columns is not None
+            part = (read @ columns.index_select(0, kept)).float()
+            own = self._finished(block, part / q, None)
+            flipped = self._finished(block, (self.whole - part) / (1 - q), None)
+        for number in range(1, len(self.blocks)):
+            own, flipped = self._block(number, own, units, 0), self._block(number, flipped, units, 1)
+        return own, flipped
+
+    def _block(self, number: int, read: torch.Tensor, units: Units, side: int) -> torch.Tensor:
+        """Of the units [m, d] that one side keeps of what a block reads, those that the side keeps of what it writes."""
+        block, weight, columns = self.blocks[number], self.weights[number], self.columns[number]
+        rows = None if block.written is None else units[block.written][side]
+        if block.read is None:
+            weight = weight if rows is None else weight.index_select(0, rows)
+            return self._finished(block, (read.to(self.dtype) @ weight.T).float(), rows)
+        assert columns is not None
+        columns = columns.index_select(0, units[block.read][side])
+        if rows is not None:
+            columns = columns.index_select(1, rows)
+        q = self.keeps[block.read]
+        return self._finished(block, (read.to(self.dtype) @ columns).float() / (1 - q if side else q), rows)
+
+    @staticmethod
+    def _finished(block: _Block, sums: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        bias = block.linear.bias
+        if bias is not None:
+            sums = sums + (bias.detach() if rows is None else bias.detach().index_select(0, rows))
+        for function in block.functions:
+            sums = function(sums)
+        return sums
+
+
+def find_chain(model: nn.Module, data: Dataset, dtype: torch.dtype = torch.float32) -> Chain | None:
+    """Follow tensors back through one forward pass, from the outputs to the first mask.
+
+    Nothing is taken on trust: under two random masks, and their complements, the chain must give what the model gives.
+
+    Returns:
+        The chain, or None where anything else lies behind the first mask.
+    """
+    layers = attached(model)
+    if not layers or any(layer.units is None for layer in layers.values()):
+        return None
+    batch = data.batch(np.arange(min(3, len(data)))).to(device_of(model))
+    for seed in range(2):
+        bits = {name: torch.from_numpy(layer.bits(np.array([seed]), "random")[0]) for name, layer in layers.items()}
+        made = _follow(model, layers, batch.inputs, {name: bit / layers[name].keep for name, bit in bits.items()})
+        if made is None:
+            return None
+        blocks, features, own = made
+        chain = Chain(blocks, {name: layer.keep for name, layer in layers.items()})
+        chain.begin(features)
+        found = chain.pair({name: _positions(bit.to(features.device)) for name, bit in bits.items()})
+        multipliers = {name: (~bit / (1 - layers[name].keep)).to(features.device) for name, bit in bits.items()}
+        with evaluating(model), explicit(multipliers), torch.no_grad():
+            flipped = outputs(model, batch.inputs)
+        if not (close(found[0], own) and close(found[1], flipped)):
+            return None
+    return Chain(blocks, chain.keeps, dtype)
+
+
+def features_before(model: nn.Module, layer: TurnOverDropout, data: Dataset) -> torch.Tensor:
+    """What a masked layer is given of each instance, float32 [N, D], when all units before it are there."""
+    found: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0].detach().float().clone()))
+    try:
+        with evaluating(model), full(), torch.no_grad():
+            for start in range(0, len(data), _BATCH):
+                outputs(model, data.batch(np.arange(start, min(start + _BATCH, len(data)))).to(device_of(model)).inputs)
+    finally:
+        hook.remove()
+    return torch.cat(found)
+
+
+def _positions(bits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return bits.nonzero()[:, 0], (~bits).nonzero()[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call of a module: what it read and what it made, and the tensors, kept so that their memory is not used again."""
+
+    module: nn.Module
+    read: Written
+    made: Written
+    tensors: tuple[torch.Tensor, torch.Tensor]
+    values: torch.Tensor | None  # what a masked layer read
+
+
+def _follow(
+    model: nn.Module, layers: dict[str, TurnOverDropout], inputs: Any, multipliers: dict[str, torch.Tensor]
+) -> tuple[list[_Block], torch.Tensor, torch.Tensor] | None:
+    """The blocks, what the first mask is laid on, and the outputs, of a batch under given masks; None where there is no chain."""
+    calls: list[_Call] = []
+    pending: list[tuple[Written, torch.Tensor]] = []
+
+    def before(module: nn.Module, given: tuple[Any, ...]) -> None:
+        pending.append((Written.of(given[0]), given[0]))
+
+    def after(module: nn.Module, given: tuple[Any, ...], made: torch.Tensor) -> None:
+        read, tensor = pending.pop()
+        values = tensor.detach().float().clone() if isinstance(module, TurnOverDropout) else None
+        calls.append(_Call(module, read, Written.of(made), (tensor, made), values))
+
+    kinds = (nn.Linear, *_FUNCTIONS, *_NOTHING)
+    watched = [module for module in model.modules() if type(module) in kinds] + list(layers.values())
+    hooks = [module.register_forward_pre_hook(before) for module in watched]
+    hooks += [module.register_forward_hook(after, prepend=True) for module in watched]  # before a mask that hangs on it
+    try:
+        moved = {name: value.to(device_of(model)) for name, value in multipliers.items()}
+        with evaluating(model), explicit(moved), torch.no_grad():
+            result = outputs(model, inputs)
+    except (AttributeError, IndexError):  # modules that are given keywords, or make other things than tensors
+        return None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    steps: list[_Call] = []
+    now, missing = Written.of(result), set(map(id, layers.values()))
+    while missing:
+        made = [call for call in calls if call.made == now and all(call is not step for step in steps)]
+        # A mask's output may stand for that of the module it hangs on; a call that made nothing new stands for nothing.
+        masks = [call for call in made if isinstance(call.module, TurnOverDropout)]
+        if not made:
+            return None
+        step = (masks or made)[-1]
+        if step.tensors[0].ndim != 2 or sum(call.module is step.module for call in calls) > 1:
+            return None
+        steps.append(step)
+        missing.discard(id(step.module))
+        now = step.read
+    first = steps[-1].values
+    blocks = _blocks([step.module for step in reversed(steps)])
+    return None if blocks is None or first is None else (blocks, first, result)
+
+
+def _blocks(modules: list[nn.Module]) -> list[_Block] | None:
+    """Modules in their order as blocks; None where a mask is not read by a linear layer at once."""
+    blocks: list[_Block] = []
+    mask: str | None = None
+    for module in modules:
+        if isinstance(module, TurnOverDropout):
+            if mask is not None:
+                return None
+            mask = module.layer
+            if blocks:
+                blocks[-1].written = mask
+        elif type(module) is nn.Linear:
+            blocks.append(_Block(mask, module))
+            mask = None
+        elif type(module) in _FUNCTIONS:
+            if mask is not None or not blocks:
+                return None
+            blocks[-1].functions.append(module.forward)  # not the module: a mask may hang on it
+    return blocks if blocks and mask is None else None
