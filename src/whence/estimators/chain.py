@@ -5,7 +5,7 @@ whose outputs are masked, the rows; each mask and its complement together cost o
 where both sub-networks read the same values h, the flipped one is what is left: W(h∘(1 − b)) = Wh − W(h∘b). What lies before the
 first mask is computed once per target. Nothing is approximated: in float32 the outputs are those of the model to rounding.
 
-bfloat16 rounds what linear layers read and their weights to 8 bits; sums are in float32.
+bfloat16 rounds weights, and what lies between products, to 8 bits; sums within a product are in float32.
 """
 
 from __future__ import annotations
@@ -52,65 +52,63 @@ class Chain:
     Args:
         blocks: in order; the first one reads masked units.
         keeps: share of units kept by masked layer.
-        dtype: float32 or bfloat16, of the products.
+        dtype: float32 or bfloat16, of products and of what lies between them.
     """
 
     def __init__(self, blocks: list[_Block], keeps: dict[str, float], dtype: torch.dtype = torch.float32) -> None:
         assert blocks[0].read is not None
         self.blocks, self.keeps, self.dtype, self.first = blocks, keeps, dtype, blocks[0].read
-        self.weights = [block.linear.weight.detach().to(dtype) for block in blocks]
-        # What is gathered lies together in memory: rows of outputs, or columns of inputs.
-        self.columns = [
-            None if block.read is None else weight.T.contiguous()
-            for block, weight in zip(blocks, self.weights, strict=True)
-        ]
+        self.biases = [None if block.linear.bias is None else block.linear.bias.detach().to(dtype) for block in blocks]
+        self.weights = [self._weights(block) for block in blocks]
+
+    def _weights(self, block: _Block) -> tuple[torch.Tensor, torch.Tensor]:
+        """For a mask and for its complement, [H, D]; of blocks that read masked units [D, H], times what masks multiply kept
+        units by, so that what is gathered lies together in memory."""
+        weight = block.linear.weight.detach().float()
+        if block.read is None:
+            return (weight.to(self.dtype),) * 2
+        q, columns = self.keeps[block.read], weight.T.contiguous()
+        own = (columns / q).to(self.dtype)
+        return own, own if q == 0.5 else (columns / (1 - q)).to(self.dtype)
 
     def begin(self, features: torch.Tensor) -> None:
         """What the first mask is laid on, for the next targets: [m, D]."""
         self.transposed = features.T.contiguous().to(self.dtype)
-        block = self.blocks[0]
         self.whole = None
-        if block.written is None:
-            self.whole = self.transposed.T.float() @ self.weights[0].T.float()
+        if self.blocks[0].written is None:
+            self.whole = (self.transposed.T.float() @ self.weights[0][1].float()).to(self.dtype)
 
+    @torch.no_grad()
     def pair(self, units: Units) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs [m, C] of the sub-network of a mask, and of that of its complement."""
+        """Outputs [m, C] of the sub-network of a mask, and of that of its complement. Threads may ask side by side."""
         kept, others = units[self.first]
         read = self.transposed.index_select(0, kept).T
-        block, q = self.blocks[0], self.keeps[self.first]
         if self.whole is None:
             own = self._block(0, read, units, 0)
             flipped = self._block(0, self.transposed.index_select(0, others).T, units, 1)
         else:
-            columns = self.columns[0]
-            assert columns is not None
-            part = (read @ columns.index_select(0, kept)).float()
-            own = self._finished(block, part / q, None)
-            flipped = self._finished(block, (self.whole - part) / (1 - q), None)
+            q = self.keeps[self.first]
+            sums = read @ self.weights[0][0].index_select(0, kept)
+            flipped = self._finished(0, torch.sub(self.whole, sums, alpha=q / (1 - q)), None)
+            own = self._finished(0, sums, None)
         for number in range(1, len(self.blocks)):
             own, flipped = self._block(number, own, units, 0), self._block(number, flipped, units, 1)
-        return own, flipped
+        return own.float(), flipped.float()
 
     def _block(self, number: int, read: torch.Tensor, units: Units, side: int) -> torch.Tensor:
         """Of the units [m, d] that one side keeps of what a block reads, those that the side keeps of what it writes."""
-        block, weight, columns = self.blocks[number], self.weights[number], self.columns[number]
+        block, weight = self.blocks[number], self.weights[number][side]
         rows = None if block.written is None else units[block.written][side]
         if block.read is None:
-            weight = weight if rows is None else weight.index_select(0, rows)
-            return self._finished(block, (read.to(self.dtype) @ weight.T).float(), rows)
-        assert columns is not None
-        columns = columns.index_select(0, units[block.read][side])
-        if rows is not None:
-            columns = columns.index_select(1, rows)
-        q = self.keeps[block.read]
-        return self._finished(block, (read.to(self.dtype) @ columns).float() / (1 - q if side else q), rows)
+            return self._finished(number, read @ (weight if rows is None else weight.index_select(0, rows)).T, rows)
+        weight = weight.index_select(0, units[block.read][side])
+        return self._finished(number, read @ (weight if rows is None else weight.index_select(1, rows)), rows)
 
-    @staticmethod
-    def _finished(block: _Block, sums: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        bias = block.linear.bias
+    def _finished(self, number: int, sums: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        bias = self.biases[number]
         if bias is not None:
-            sums = sums + (bias.detach() if rows is None else bias.detach().index_select(0, rows))
-        for function in block.functions:
+            sums += bias if rows is None else bias.index_select(0, rows)
+        for function in self.blocks[number].functions:
             sums = function(sums)
         return sums
 

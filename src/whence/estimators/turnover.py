@@ -14,6 +14,9 @@ A model that vmap cannot take is called once per mask.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -133,9 +136,11 @@ class Turnover:
             part = slice(left, min(left + _TARGETS_AT_ONCE, len(self.targets)))
             targets = self._target_values(part)
             chain.begin(self.before[part])
-            for top in range(0, len(units), _MASKS_AT_ONCE):
-                own, flipped = map(torch.stack, zip(*map(chain.pair, units[top : top + _MASKS_AT_ONCE]), strict=True))
-                result[top : top + len(own), part] = self._measure(flipped, targets) - self._measure(own, targets)
+            with _a_core_each(self.run.device) as over:
+                for top in range(0, len(units), _MASKS_AT_ONCE):
+                    pairs = over(chain.pair, units[top : top + _MASKS_AT_ONCE])
+                    own, flipped = map(torch.stack, zip(*pairs, strict=True))
+                    result[top : top + len(own), part] = self._measure(flipped, targets) - self._measure(own, targets)
         return result
 
     def _masks(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -202,3 +207,17 @@ class Turnover:
 
     def _target_values(self, part: slice) -> torch.Tensor:
         return torch.from_numpy(self.targets.targets[part]).to(self.run.device)
+
+
+@contextmanager
+def _a_core_each(device: torch.device) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A ``map`` that gives each of torch's threads calls of its own: products too small to share one are done side by side."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield map
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
