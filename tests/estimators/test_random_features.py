@@ -11,7 +11,11 @@ import whence
 from tests.models.test_models import pictures, texts
 from tests.toys import blobs
 from whence.estimators import random_features
-from whence.estimators.random_features import _Looks, are_pictures, left_out_by_looks
+from whence.estimators.random_features import Looks, RidgeOnLooks, are_pictures
+
+
+def left_out_by_looks(data, targets):
+    return RidgeOnLooks(Looks(data), targets).left_out
 
 
 def wanted(data):
@@ -20,7 +24,7 @@ def wanted(data):
 
 def test_it_is_refitting_without_the_instance():
     data = pictures(40, side=12)
-    targets, features = wanted(data), torch.cat([f for _, f in _Looks(data).blocks()]).double()
+    targets, features = wanted(data), torch.cat([f for _, f in Looks(data).blocks()]).double()
     found = left_out_by_looks(data, targets)
     ridge = 0.3 * float(features.square().sum()) / 40
     for row in (0, 17, 39):
@@ -41,6 +45,18 @@ def test_what_is_said_of_an_instance_does_not_depend_on_its_label():
     before, after = left_out_by_looks(data, targets), left_out_by_looks(data, other)
     torch.testing.assert_close(after[7], before[7], atol=1e-5, rtol=1e-4)
     assert (after - before).abs().max() > 1e-3  # of others it does
+
+
+def test_others_are_predicted_by_the_same_features():
+    data = pictures(300)
+    train, others = data.select(np.arange(290)), data.select(np.arange(290, 300))
+    targets, looks = wanted(train), Looks(train)
+    ridge = RidgeOnLooks(looks, targets)
+    assert ridge.predict(others).shape == (10, targets.shape[1])
+    seen = ridge.predict(train)  # an instance left out is predicted worse than one that is in
+    assert (seen - targets).square().mean() < (ridge.left_out - targets).square().mean()
+    one = train.select(np.array([7]))
+    torch.testing.assert_close(ridge.predict(one)[0], seen[7], atol=1e-4, rtol=1e-4)
 
 
 def test_features_may_be_made_again_instead_of_kept(monkeypatch):

@@ -71,7 +71,7 @@ def influence(
         null_masks: masks that were never trained on, scored alike, for the noise floor.
         target_set: what to call targets that have no name of their own in the default name, such as their file's.
         progress: show a bar.
-        options: of the method (kernel: residual, damping, subnetworks; kronecker: damping, share).
+        options: of the method (kernel: residual, damping, subnetworks; kronecker: damping, share, looks; turnover: precision).
 
     Returns:
         Scores [N, M], positive where the training row helps on the target, in units of the quantity. With a run

@@ -24,6 +24,9 @@ leading principal components of what the layer reads and of what it moves, and
 
     Î(z → x) += (1/N) · Σ_c e_c(z) · e_c(x) / s_c · ⟨G_c(z), G_c(x) (A_c + λ…)⁻¹⟩,   A_c summed over positions.
 
+Of convolutional networks of pictures, likeness on random convolutional features (``likeness.py``) joins the sum over layers, with
+as much weight as all of these.
+
 Layers that read the tokens of a text are taken at the mean ā of what they read, and as moving all instances' outputs alike:
 ā(z)ᵀ(A_c + λ…)⁻¹ā(x) times the mean |J_c|². That needs no backward pass, and foretold retraining better than the sum over tokens.
 
@@ -41,7 +44,9 @@ from whence.errors import WhenceError
 from whence.estimators.base import instance_rows
 from whence.estimators.curvatures import Classes, Demand, by_classes
 from whence.estimators.kernel import mean_curvature, residuals_at
-from whence.estimators.parts import Look
+from whence.estimators.likeness import Likeness
+from whence.estimators.parts import Look, Summed
+from whence.estimators.random_features import Looks, are_pictures
 from whence.estimators.reading import Reading
 from whence.estimators.unseen import as_unseen
 from whence.quantities import Quantity, loss_of
@@ -50,6 +55,7 @@ from whence.run import Run
 __all__ = ["Kronecker"]
 
 _CURVATURE_NUMBERS = 2**28  # in the curvatures of all classes and layers together
+_WEIGHED = 128  # training instances whose scores tell how much weight likeness has
 
 
 class Kronecker:
@@ -67,20 +73,30 @@ class Kronecker:
         damping: λ, in units of the mean square of what a layer reads, above 0; by default 2·D/N of each layer, from 0.4 to 5.
         share: of leave-one-out ridge models in what is said of instances unseen (``unseen.py``), 0 to 1; none for losses
             other than cross-entropy and squared error.
+        looks: of convolutional networks of pictures, how much weight likeness on random features (``likeness.py``) has next to all
+            layers together, 0 for none; none for such losses either.
 
     Raises:
         WhenceError: no trained layer of a known kind; the quantity has no gradient; a bad option.
     """
 
-    version = 2
+    version = 3
     rows_of = staticmethod(instance_rows)
 
     def __init__(
-        self, run: Run, targets: Dataset, quantity: Quantity, *, damping: float | None = None, share: float = 0.3
+        self,
+        run: Run,
+        targets: Dataset,
+        quantity: Quantity,
+        *,
+        damping: float | None = None,
+        share: float = 0.3,
+        looks: float = 1.0,
     ) -> None:
-        if (damping is not None and not damping > 0) or not 0 <= share <= 1:
-            raise WhenceError("an option out of range", where="method kronecker", got=f"damping {damping}, share {share}",
-                              expected="damping above 0, share from 0 to 1")  # fmt: skip
+        if (damping is not None and not damping > 0) or not 0 <= share <= 1 or not 0 <= looks < np.inf:
+            raise WhenceError("an option out of range", where="method kronecker",
+                              got=f"damping {damping}, share {share}, looks {looks}",
+                              expected="damping above 0, share from 0 to 1, looks of at least 0")  # fmt: skip
         self.run, self.targets = run, len(targets)
         self.reading = Reading(run)
         if not self.reading.views.layers:
@@ -89,7 +105,9 @@ class Kronecker:
         usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
         if not usual or isinstance(run.task, LanguageModeling):
             share = 0.0  # ridge models speak of probabilities and means, which are outputs of the usual losses only
-        unseen, of_targets = as_unseen(run, targets, self.reading.features, share)
+        convolves = any(isinstance(part, Summed) for part in self.reading.parts) and are_pictures(run.train)
+        random = Looks(run.train) if convolves and usual and looks else None
+        unseen, of_targets = as_unseen(run, targets, self.reading.features, share, random)
         self.residuals = residuals_at(unseen, run.train, run.loss)  # (N, C)
         wanted = residuals_at(of_targets, targets, quantity) * quantity.helps / len(run.train)  # (M, C)
         curvature = _curvature(run, unseen)
@@ -99,8 +117,11 @@ class Kronecker:
             self.residuals, wanted = self.residuals @ self.directions.T, wanted @ self.directions.T
             curvature = curvature.sum(1, keepdim=True)
         self._learn(wanted, curvature, damping)
+        self.likeness = None if random is None else Likeness(random, self.demand, curvature)
         self._meet(targets, wanted)
         self.reading.forget(targets)
+        if self.likeness is not None:
+            self._weigh(self.likeness, looks)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self.of_rows(np.arange(start, stop))
@@ -130,13 +151,25 @@ class Kronecker:
     def _meet(self, targets: Dataset, wanted: torch.Tensor) -> None:
         """Show all targets to all parts, and note for each class which of them ask: int64 [M_c], in that order."""
         asking: list[list[torch.Tensor]] = [[] for _ in range(wanted.shape[1])]
+        looks = None if self.likeness is None else self.likeness.of(targets)
         for rows in [some for alike in by_classes(wanted) for some in self.reading.divided(targets, alike)]:
             classes = self._classes(wanted[rows])
             for c, met in enumerate(asking):
                 met.append(torch.from_numpy(rows)[classes.of(c)[0]])
             for part, look in zip(self.reading.parts, self._look(targets, rows, classes), strict=True):
                 part.meet(look, classes, self.demand.amounts[rows])
+            if self.likeness is not None and looks is not None:
+                self.likeness.meet(looks[rows], classes, self.demand.amounts[rows])
         self.asking = [torch.cat(met) for met in asking]
+
+    def _weigh(self, likeness: Likeness, looks: float) -> None:
+        """Give likeness so many times the weight of all layers together, by the root mean square of scores of some instances."""
+        some = np.unique(np.linspace(0, len(self.residuals) - 1, _WEIGHED).astype(np.int64))
+        self.likeness = None
+        layers = self.of_rows(some)
+        self.likeness = likeness
+        alone = self.of_rows(some) - layers
+        likeness.weight = looks * float(np.sqrt(np.square(layers).mean() / max(np.square(alone).mean(), 1e-30)))
 
     def _scores(self, rows: np.ndarray, residuals: torch.Tensor) -> torch.Tensor:
         """Of a batch of training instances with residuals [B, C]: float32 [B, M]."""
@@ -150,6 +183,8 @@ class Kronecker:
             similar = parts[0].similarity(looks[0], c, some, slots)
             for part, look in zip(parts[1:], looks[1:], strict=True):
                 similar += part.similarity(look, c, some, slots)
+            if self.likeness is not None:
+                similar += self.likeness.similarity(torch.from_numpy(rows)[some], c)
             places = some[:, None] * self.targets + asking
             scores.scatter_add_(0, places.flatten(), similar.mul_(residuals[some, c, None]).flatten())
         return scores.view(len(rows), self.targets)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from whence.data import Dataset
 from whence.estimators.base import cholesky
 
-__all__ = ["are_pictures", "left_out_by_looks"]
+__all__ = ["Looks", "RidgeOnLooks", "are_pictures"]
 
 _WIDTHS, _REGIONS = (32, 64, 128), 3
 _RIDGE = 0.3
@@ -43,36 +43,43 @@ def are_pictures(data: Dataset) -> bool:
     )
 
 
-def left_out_by_looks(data: Dataset, targets: torch.Tensor) -> torch.Tensor:
-    """What ridge regression on random features, without the instance, says of each.
+class RidgeOnLooks:
+    """Ridge regression on random features, with an unpenalized intercept.
 
     Args:
-        data: pictures (``are_pictures``).
+        looks: of the training pictures.
         targets: float32 [N, C], what is wanted of them.
 
-    Returns:
-        float32 [N, C], ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ), with an unpenalized intercept.
+    Attributes:
+        left_out: float32 [N, C], what the regression without an instance says of it, ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ).
     """
-    looks = _Looks(data)
-    count, columns = len(data), looks.columns
-    moment, response = torch.zeros(columns, columns), torch.zeros(columns, targets.shape[1])
-    mean = targets.mean(0)
-    for rows, features in looks.blocks():
-        moment += features.T @ features
-        response += features.T @ (targets[rows] - mean)
-    moment.diagonal().add_(_RIDGE * float(moment.diagonal().sum()) / count)
-    inverse = torch.cholesky_inverse(cholesky(moment.double())).float()
-    weights = inverse @ response
-    found = torch.empty_like(targets)
-    for rows, features in looks.blocks():
-        leverage = (((features @ inverse) * features).sum(1) + 1 / count).clamp_max(1 - 1e-6)
-        error = targets[rows] - mean - features @ weights
-        found[rows] = targets[rows] - error / (1 - leverage)[:, None]
-    return found
+
+    def __init__(self, looks: Looks, targets: torch.Tensor) -> None:
+        self.looks, self.mean = looks, targets.mean(0)
+        count = len(targets)
+        moment, response = torch.zeros(looks.columns, looks.columns), torch.zeros(looks.columns, targets.shape[1])
+        for rows, features in looks.blocks():
+            moment += features.T @ features
+            response += features.T @ (targets[rows] - self.mean)
+        moment.diagonal().add_(_RIDGE * float(moment.diagonal().sum()) / count)
+        inverse = torch.cholesky_inverse(cholesky(moment.double())).float()
+        self.weights = inverse @ response
+        self.left_out = torch.empty_like(targets)
+        for rows, features in looks.blocks():
+            leverage = (((features @ inverse) * features).sum(1) + 1 / count).clamp_max(1 - 1e-6)
+            error = targets[rows] - self.mean - features @ self.weights
+            self.left_out[rows] = targets[rows] - error / (1 - leverage)[:, None]
+
+    def predict(self, data: Dataset) -> torch.Tensor:
+        """What it says of pictures that it was not fitted to: float32 [M, C]."""
+        return torch.cat([features @ self.weights + self.mean for _, features in self.looks.blocks(data)])
 
 
-class _Looks:
-    """Random features of all pictures of a data set, standardized, block by block.
+class Looks:
+    """Random features of pictures, standardized as those of the training pictures call for.
+
+    Args:
+        data: training pictures (``are_pictures``).
 
     Attributes:
         columns: D.
@@ -82,7 +89,7 @@ class _Looks:
         self.data = data
         generator = torch.Generator().manual_seed(0)
         some = np.linspace(0, len(data) - 1, min(_BATCH, len(data))).astype(np.int64)
-        maps = self._pictures(some)
+        maps = _pictures(data, some)
         self.pixels = _scales(maps)
         self.layers: list[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = []
         for width in _WIDTHS:
@@ -93,8 +100,8 @@ class _Looks:
         self.columns = _REGIONS**2 * sum(_WIDTHS)
         self.kept = torch.empty(len(data), self.columns) if 4 * len(data) * self.columns <= _KEPT else None
         total, squares = torch.zeros(self.columns, dtype=torch.float64), torch.zeros(self.columns, dtype=torch.float64)
-        for rows in self._rows():
-            features = self._features(rows)
+        for rows in _rows(data):
+            features = self._features(data, rows)
             total += features.sum(0).double()
             squares += features.double().square().sum(0)
             if self.kept is not None:
@@ -107,21 +114,12 @@ class _Looks:
         self.mean = mean.float()
         self.scale = torch.where(deviation > 1e-6, 1 / deviation, torch.zeros_like(deviation)).float() / sizes
 
-    def blocks(self) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Rows, and their features [B, D]: mean 0, and each layer of the same weight."""
-        for rows in self._rows():
-            features = self._features(rows) if self.kept is None else self.kept[rows]
+    def blocks(self, data: Dataset | None = None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Rows of the training pictures, or of others, and their features [B, D]: mean 0, and each layer of the same weight."""
+        kept, data = (self.kept, self.data) if data is None else (None, data)
+        for rows in _rows(data):
+            features = self._features(data, rows) if kept is None else kept[rows]
             yield rows, (features - self.mean) * self.scale
-
-    def _rows(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.data), _BATCH):
-            yield np.arange(start, min(start + _BATCH, len(self.data)))
-
-    def _pictures(self, rows: np.ndarray) -> torch.Tensor:
-        pictures = self.data.batch(rows).inputs
-        assert isinstance(pictures, torch.Tensor)
-        height, width = (min(side, _LARGEST) for side in pictures.shape[2:])
-        return F.adaptive_avg_pool2d(pictures.float(), (height, width))
 
     @torch.no_grad()
     def _maps(self, pictures: torch.Tensor) -> list[torch.Tensor]:
@@ -135,9 +133,21 @@ class _Looks:
             found.append((F.conv2d(maps, filters, padding=1) - mean) / deviation)
         return found
 
-    def _features(self, rows: np.ndarray) -> torch.Tensor:
-        maps = self._maps(self._pictures(rows))
+    def _features(self, data: Dataset, rows: np.ndarray) -> torch.Tensor:
+        maps = self._maps(_pictures(data, rows))
         return torch.cat([F.adaptive_avg_pool2d(F.relu(one), _REGIONS).flatten(1) for one in maps], dim=1)
+
+
+def _rows(data: Dataset) -> Iterator[np.ndarray]:
+    for start in range(0, len(data), _BATCH):
+        yield np.arange(start, min(start + _BATCH, len(data)))
+
+
+def _pictures(data: Dataset, rows: np.ndarray) -> torch.Tensor:
+    pictures = data.batch(rows).inputs
+    assert isinstance(pictures, torch.Tensor)
+    height, width = (min(side, _LARGEST) for side in pictures.shape[2:])
+    return F.adaptive_avg_pool2d(pictures.float(), (height, width))
 
 
 def _scales(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from whence.data import Classification, Dataset
 from whence.data.tasks import Task
 from whence.estimators.base import cholesky
-from whence.estimators.random_features import left_out_by_looks
+from whence.estimators.random_features import Looks, RidgeOnLooks
 from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
 from whence.forward import predict
@@ -41,12 +41,15 @@ _SAMPLE = 2048  # instances that a temperature is taken from
 Passes = Callable[[Dataset], Iterable[Features]]
 
 
-def as_unseen(run: Run, targets: Dataset, features: Passes, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+def as_unseen(
+    run: Run, targets: Dataset, features: Passes, share: float, looks: Looks | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs for training instances [N, C] and targets [M, C] as if none had been trained on.
 
     Args:
         features: a pass over a data set (``reading.py``).
         share: of the ridge models in the mixture, 0 to 1.
+        looks: of a convolutional network's training pictures, on which a third ridge model stands.
 
     Returns:
         Log-probabilities (softened logits where share is 0), or predictions of a regression, which has nothing to soften, as to
@@ -60,6 +63,10 @@ def as_unseen(run: Run, targets: Dataset, features: Passes, share: float) -> tup
         features(run.train), lambda some: model.without(some.first, some.others, wanted[some.rows])
     )
     of_targets, theirs_of_targets = _in_order(features(targets), lambda some: model.predict(some.first, some.others))
+    if looks is not None:
+        third = RidgeOnLooks(looks, wanted)
+        theirs = torch.cat([theirs, third.left_out[None]])
+        theirs_of_targets = torch.cat([theirs_of_targets, third.predict(targets)[None]])
     network = _softened(run, ours, of_targets)
     return _mixed(run.task, network, (theirs, theirs_of_targets), wanted, share)
 
@@ -102,7 +109,7 @@ def accounts(run: Run, features: Passes) -> Accounts:
 def accounts_of_pictures(run: Run) -> Accounts:
     """What is said of training pictures: the regression is on random features, which have not learned from labels."""
     outputs, wanted = torch.from_numpy(predict(run.model, run.train)), _wanted(run)
-    ridge = left_out_by_looks(run.train, wanted)[None]
+    ridge = RidgeOnLooks(Looks(run.train), wanted).left_out[None]
     network = (outputs / matched_temperature(run, outputs)).softmax(1)
     return Accounts(network, _ridge_probabilities(ridge, ridge, wanted))
 
@@ -235,7 +242,7 @@ def _mixed(
 
 
 def _ridge_probabilities(said: torch.Tensor, left_out: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Scores [2, …, C] as probabilities, at the temperatures at which left-out labels are most likely."""
+    """Scores [K, …, C] as probabilities, at the temperatures at which left-out labels are most likely."""
     temperatures = torch.stack([likely_temperature(one, wanted.argmax(1)) for one in left_out])[:, None, None]
     return (said / temperatures).softmax(2)
 

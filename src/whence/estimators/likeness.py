@@ -1,0 +1,66 @@
+"""How alike pictures are to a convolutional network that has learned nothing.
+
+    φ(z)ᵀ (Φ_c + λ·mean |φ|²·I)⁻¹ φ(x)
+
+on random convolutional features φ (``random_features.py``), Φ_c their second moment weighed by p_c(1 − p_c) as of any layer
+(``curvatures.py``). What a network's own layers read depends on the pictures it was trained on, by heart where it has memorized
+them, and another training finds other features; what any network of its kind finds alike stays. With as much weight as the
+network's layers together it foretells retraining of small networks better than they do (docs/estimators.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from whence.data import Dataset
+from whence.estimators.components import leading, project, width_after
+from whence.estimators.curvatures import Classes, Curvatures, Demand
+from whence.estimators.random_features import Looks
+
+__all__ = ["Likeness"]
+
+_DAMPING = 0.02
+_SAMPLE = 2048
+_MOST = 2**28  # numbers kept of all training pictures: 1 GiB
+
+
+class Likeness:
+    """A part of the kernel beside those of the layers (``parts.py``).
+
+    Args:
+        looks: of the training pictures.
+        demand: what targets will ask of each class.
+        curvature: float32 [N, C], of the loss in each output.
+    """
+
+    def __init__(self, looks: Looks, demand: Demand, curvature: torch.Tensor) -> None:
+        self.looks, self.demand = looks, demand
+        count = len(curvature)
+        sample = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
+        rows = torch.cat([features for _, features in looks.blocks(looks.data.select(sample))])
+        self.basis = leading(rows, max(1, min(looks.columns, _MOST // count)))
+        width = width_after(looks.columns, self.basis)
+        self.kept, curvatures = torch.empty(count, width), Curvatures(width, demand)
+        for some, features in looks.blocks():
+            self.kept[some] = project(features, self.basis)
+            curvatures.learn(self.kept[some][:, None], curvature[some])
+        self.inverses = curvatures.inverses(_DAMPING * float(self.kept.square().sum(1).mean()))
+        self.asked: list[list[torch.Tensor]] = [[] for _ in range(demand.amounts.shape[1])]
+        self.weight = 1.0
+
+    def of(self, data: Dataset) -> torch.Tensor:
+        """What is kept of other pictures: float32 [M, d]."""
+        return torch.cat([project(features, self.basis) for _, features in self.looks.blocks(data)])
+
+    def meet(self, kept: torch.Tensor, classes: Classes, amounts: torch.Tensor) -> None:
+        """The next targets, [B, d], and how much each wants of each class: [B, C]."""
+        for c, asked in enumerate(self.asked):
+            rows, _ = classes.of(c)
+            asked.append(kept[rows] @ self.inverses[self.demand.shared[c]] * amounts[rows, c, None])
+
+    def similarity(self, rows: torch.Tensor, c: int) -> torch.Tensor:
+        """How alike training pictures (int64 [R]) and the targets that ask of class c are: float32 [R, M_c]."""
+        if len(self.asked[c]) > 1:
+            self.asked[c] = [torch.cat(self.asked[c])]
+        return self.kept.index_select(0, rows) @ (self.weight * self.asked[c][0]).T
