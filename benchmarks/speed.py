@@ -1,6 +1,6 @@
 """How fast training with masks and scores of masks are, as ratios within one process.
 
-    python -m benchmarks.speed [--sections demo,step] [--threads 2] [--repeats 5]
+    python -m benchmarks.speed [--sections demo,step,masks,scale] [--threads 2] [--repeats 5]
 
     demo   the size of the authors' demonstration (Kobayashi et al. 2020): 3,000 training instances × 200 targets, a perceptron
            784-768-768-768-10 without biases, masks behind the first and the third hidden layer. Exact scores in float32 and with
@@ -10,6 +10,11 @@
     step   a training step (forward, backward, AdamW) of a perceptron 784-512-512-10 at batch 128 with turn-over dropout behind both
            hidden layers, against ordinary dropout in the same places.
 
+    masks  bits of masks per second and core, 4,096 ids × 1,024 units, at keep rates ½ and ¼.
+    scale  first-order scores of 10⁴, 10⁵ and 10⁶ training instances × 1,000 targets behind a layer of 1,024 masked units, in blocks
+           of 4,096 of which only the mean over targets is kept: seconds beside those of the bare product of [N, 1,024] and
+           [1,024, 1,000], and the peak memory of a process that does nothing else, data included (16 features).
+
 Pictures and weights are random: what is timed does not depend on their values. What is compared is taken in turns, --repeats times
 (steps: 200 times); printed are medians of the ratios with their quartiles. Writes results/speed.json.
 """
@@ -18,8 +23,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -32,8 +40,9 @@ import whence
 from whence.estimators.first_order import FirstOrder
 from whence.estimators.reference import reference
 from whence.estimators.turnover import Turnover
+from whence.masks import keep_bits
 
-SECTIONS = ("demo", "step")
+SECTIONS = ("demo", "step", "masks", "scale")
 SAMPLE, TRAIN, TARGETS, STEPS = 100, 3000, 200, 200
 
 
@@ -47,7 +56,7 @@ def main() -> None:
     file = RESULTS / "speed.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for section in arguments.sections.split(","):
-        found |= {"demo": demo, "step": step}[section](arguments.repeats)
+        found |= {"demo": demo, "step": step, "masks": masks, "scale": scale}[section](arguments.repeats)
     found |= {"threads": arguments.threads, "torch": torch.__version__}
     file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -98,6 +107,62 @@ def step(repeats: int) -> dict[str, Any]:
         f"a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks {quartiles(ratios, 3)} times that"
     )
     return {"step_vs_dropout": float(np.median(ratios))}
+
+
+def masks(repeats: int) -> dict[str, Any]:
+    """Bits per second, on one core."""
+    threads, found = torch.get_num_threads(), {}
+    torch.set_num_threads(1)
+    ids = np.arange(4096) * 7919
+    for keep in (0.5, 0.25):
+        seconds = [
+            timed(lambda keep=keep: keep_bits(ids, 1024, seed=0, layer="hidden", keep=keep))[0]
+            for _ in range(4 * repeats)
+        ]
+        rate = len(ids) * 1024 / float(np.median(seconds))
+        found[f"bits_per_second_keep_{keep:g}"] = rate
+        print(f"masks at keep rate {keep:g}: {rate / 1e9:.2f}·10⁹ bits per second and core")
+    torch.set_num_threads(threads)
+    return found
+
+
+def scale(repeats: int) -> dict[str, Any]:
+    """First-order scores as the number of training instances grows, each in a process of its own."""
+    found: dict[str, Any] = {}
+    for count in (10_000, 100_000, 1_000_000):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            seconds, bare, peak = pool.submit(first_order_of, count, torch.get_num_threads()).result()
+        found |= {
+            f"first_order_seconds_{count}": seconds,
+            f"first_order_vs_product_{count}": seconds / bare,
+            "peak_gib": peak,
+        }
+        print(f"first order, {count:,} × 1,000 × 1,024 units: {seconds:.2f} s, {seconds / bare:.2f} times the bare product; "
+              f"peak {peak:.2f} GiB", flush=True)  # fmt: skip
+    return found
+
+
+def first_order_of(count: int, threads: int) -> tuple[float, float, float]:
+    """Seconds of scores, of their bare product, and the peak memory of this process in GiB."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = whence.attach(nn.Sequential(nn.Linear(16, 1024), nn.ReLU(), nn.Linear(1024, 10)), "1")
+    random = np.random.default_rng(0)
+    x, y = random.random((count + 1000, 16), np.float32), random.integers(0, 10, count + 1000)
+    test = np.arange(count, count + 1000)
+    run = whence.Run(model.eval(), (np.arange(count), x[:count], y[:count]), test=(test, x[test], y[test]))
+    sums = np.zeros(count)
+
+    def work() -> None:
+        estimator = FirstOrder(run, run.splits["test"], run.loss, softened=False)
+        for start in range(0, count, 4096):
+            block = estimator.block(start, min(start + 4096, count))
+            sums[start : start + len(block)] = block.mean(1)
+
+    seconds, _ = timed(work)
+    left, right = torch.rand(4096, 1024), torch.rand(1024, 1000)
+    bare = min(timed(lambda: left @ right)[0] for _ in range(10)) * count / 4096
+    return seconds, bare, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def one_step(
