@@ -1,13 +1,14 @@
 # make demo   install, find planted label errors among handwritten digits, write a report
 # make test   install with the development tools, run the tests
 # make lint   ruff and mypy
+# make bench  ratios of speed, a few minutes on an idle machine
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long lint bench clean
 
 demo: $(VENV)/.core
 	$(BIN)/whence demo --out demo
@@ -22,6 +23,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check -q src tests benchmarks examples
 	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.speed
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -143,7 +142,9 @@ def scale(repeats: int) -> dict[str, Any]:
 
 
 def first_order_of(count: int, threads: int) -> tuple[float, float, float]:
-    """Seconds of scores, of their bare product, and the peak memory of this process in GiB."""
+    """Seconds of scores, of their bare product, and the peak memory of this process in GiB (not on Windows)."""
+    import resource
+
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = whence.attach(nn.Sequential(nn.Linear(16, 1024), nn.ReLU(), nn.Linear(1024, 10)), "1")
