@@ -4,8 +4,8 @@ Three ways to the numbers of ``reference.py``:
 
     affine   the only masked layer feeds the head: logits are affine in the mask, own(b) = W(h∘b)/q + c. One matrix
              product gives all own logits, and their complement the flipped ones: (full − q·own) / (1 − q)
-    chain    behind the first mask there are only linear layers, functions of single units and masks: only kept units are
-             computed, mask by mask (``chain.py``)
+    chain    on a CPU, where behind the first mask there are only linear layers, functions of single units and masks: only kept
+             units are computed, mask by mask (``chain.py``)
     masks    otherwise: many masks through the network at once, vectorized over the mask (``torch.func.vmap``), so that
              whatever lies before the first masked layer is computed once per target and block of masks
 
@@ -77,9 +77,9 @@ class Turnover:
         head = find_head(run.model, targets)
         self.affine = path == "auto" and head is not None and head.only
         self.loop = path == "loop"
-        self.chain = (
-            find_chain(run.model, targets, _PRECISIONS[precision]) if path == "auto" and not self.affine else None
-        )
+        # Mask by mask suits cores; other devices want many at once.
+        chains = path == "auto" and not self.affine and run.device.type == "cpu"
+        self.chain = find_chain(run.model, targets, _PRECISIONS[precision]) if chains else None
         if self.chain is not None:
             self.before = features_before(run.model, self.layers[self.chain.first], targets)  # (M, D)
         if self.affine:
