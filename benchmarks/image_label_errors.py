@@ -2,6 +2,7 @@
 
     pip install -e .[bench]
     python -m benchmarks.image_label_errors [--sets NAME,…] [--regimes early,long] [--seeds 3] [--also self-influence,folds]
+    python -m benchmarks.image_label_errors --overview
 
     fashion uniform       3,000 pictures of Fashion-MNIST, a tenth of the labels replaced by another class at random; mlp:512,512
     fashion confusable    the same, each class always by the one that it is most like
@@ -28,7 +29,8 @@ noise, which tells how much of p_wrong's advantage is that model's. Prints area 
 precision in the top 1 %, and seconds of processor time next to one training; then how far p_wrong is a probability: the expected
 number of errors beside the true one, the expected calibration error (ten bins) beside that of 1 − out of sample, and precision
 and recall of what has p_wrong above one half. Mean ± standard deviation over seeds (of errors, weights, masks, folds; the
-pictures are the same). A finished set, regime and seed is a line of results/image_label_errors.jsonl.
+pictures are the same). A finished set, regime and seed is a line of results/image_label_errors.jsonl; --overview prints the tables
+of docs/label_errors.md from what is there.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ CONFUSED = {
     "fashion": (6, 3, 4, 1, 2, 7, 0, 5, 5, 7),
     "cifar": (8, 9, 4, 5, 7, 3, 3, 4, 0, 1),
 }
+SAID = {"expected": 0, "calibration error": 3, "calibration error of out of sample": 2, "precision": 2, "recall": 2}
 PLANTED, WRONG = ("uniform", "confusable", "clean"), 0.1
 P_WRONG, UNSEEN, FLIPPED, FULL = (
     f"one run, {name}" for name in ("p_wrong", "out of sample", "flipped mask", "full network")
@@ -80,11 +83,14 @@ def main() -> None:
     parser.add_argument("--regimes", default="early,long")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--also", default="", help="self-influence, folds or both: slow")
+    parser.add_argument("--overview", action="store_true", help="nothing is trained")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pieces = {name: MORE[name] for name in filter(None, arguments.also.split(","))}
     results = Results(RESULTS / "image_label_errors.jsonl")
-    for regime in arguments.regimes.split(","):
+    if arguments.overview:
+        overview(list(results.rows.values()))
+    for regime in () if arguments.overview else arguments.regimes.split(","):
         for name in arguments.sets.split(","):
             rows = []
             for seed in range(arguments.seeds):
@@ -308,6 +314,41 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
     print(f"p_wrong: expects {expected} errors, there are {np.mean([row['wrong'] for row in rows]):.0f}; calibration error "
           f"{said['calibration error']} (out of sample: {said['calibration error of out of sample']}); above one half precision "
           f"{said['precision']}, recall {said['recall']}", flush=True)  # fmt: skip
+
+
+def overview(rows: list[dict[str, Any]]) -> None:
+    """Areas of all sets and regimes with three seeds or more, those of further pieces, and p_wrong as a probability."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row.get("piece", ""), row["regime"], row["set"]), []).append(row)
+    for piece in ("", *MORE):
+        ranked = [name for name in RANKED if any(name in found[0] for key, found in groups.items() if key[0] == piece)]
+        print("\n| set, epochs | " + " | ".join(ranked) + " |\n" + "| --- " * (1 + len(ranked)) + "|")
+        for (of, regime, name), found in sorted(groups.items(), key=lambda item: (item[0][1], SETS.index(item[0][2]))):
+            if of == piece and len(found) > 2 and ranked[0] in found[0]:
+                cells = [spread([row[ranking]["AUC"] for row in found], 4) for ranking in ranked]
+                costs = [np.mean([row[ranking].get("cost", np.nan) for row in found]) for ranking in ranked]
+                cells = [f"{cell} · {cost:.1f}" for cell, cost in zip(cells, costs, strict=True)]
+                print(f"| {name}, {epochs_of(name, regime)} | " + " | ".join(cells) + " |")
+    print(
+        "\n| set, epochs | wrong | expected | calibration error | of out of sample | precision | recall |\n"
+        + "| --- " * 7
+        + "|"
+    )
+    for (piece, regime, name), found in groups.items():
+        if not piece and len(found) > 2:
+            said = [row["p_wrong"] for row in found]
+            cells = [spread([one[key] for one in said], digits) for key, digits in SAID.items()]
+            wrong = np.mean([row["wrong"] for row in found])
+            print(
+                f"| {name}, {epochs_of(name, regime)} | {wrong:.0f} of {found[0]['count']:,} | "
+                + " | ".join(cells)
+                + " |"
+            )
+
+
+def epochs_of(name: str, regime: str) -> int:
+    return EPOCHS[VGG if name.startswith("cifar") else MLP, regime]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
