@@ -16,12 +16,12 @@ from whence.dropout import TurnOverDropout
 from whence.errors import WhenceError
 from whence.masks import Scheme, exact_keep
 
-__all__ = ["attach", "attached", "detach", "placement", "reattach"]
+__all__ = ["ACTIVATIONS", "attach", "attached", "detach", "placement", "reattach"]
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _CHANNELS_FIRST = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Conv1d, nn.Conv2d, nn.Conv3d,
                    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # fmt: skip
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
                 nn.Hardswish, nn.Softplus)  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _places(model: nn.Module, where: str | Sequence[str] | None) -> list[str]:
             raise WhenceError("no module of that name", where="where", got=repr(pattern),
                               expected=f"names such as {', '.join(list(modules)[:12])}")  # fmt: skip
         if pattern not in modules:
-            for kinds in (_DROPOUTS, _ACTIVATIONS):
+            for kinds in (_DROPOUTS, ACTIVATIONS):
                 if kept := {
                     name: module for name, module in matched.items() if isinstance(module, (*kinds, TurnOverDropout))
                 }:

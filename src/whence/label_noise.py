@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln, gammaln
 
+from whence.estimators.base import evenly
+
 __all__ = ["NoiseModel", "fit_noise"]
 
 _ROUNDS, _CLOSE = 300, 1e-7
@@ -125,13 +127,9 @@ def _learn(held_out: np.ndarray, labels: np.ndarray, sources: np.ndarray, rates:
     """The maximum of the likelihood, by expectation maximization; ``rates`` where ε is known."""
     count, classes = held_out.shape
     most = max(_LEARNED // classes, 1)
-    if count > most:
-        some = np.linspace(0, count - 1, most).astype(np.int64)
-        held_out, labels, of = held_out[some], labels[some], sources[some]
-    else:
-        of = sources
-    order = np.argsort(labels, kind="stable")  # so that mistakes can be summed by given label
-    held_out, labels, of = held_out[order], labels[order], of[order]
+    some = evenly(count, most)
+    some = some[np.argsort(labels[some], kind="stable")]  # so that mistakes can be summed by given label
+    held_out, labels, of = held_out[some], labels[some], sources[some]
     sizes = np.bincount(of, minlength=int(sources.max(initial=0)) + 1)
     spread = np.full((classes, classes), 1 / max(classes - 1, 1))
     np.fill_diagonal(spread, 0)

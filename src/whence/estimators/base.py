@@ -15,10 +15,16 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Rows", "at_level", "cholesky", "frozen",
-           "instance_rows", "mask_rows"]  # fmt: skip
+__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Rows", "at_level", "cholesky", "evenly",
+           "frozen", "instance_rows", "mask_rows"]  # fmt: skip
 
 _MEMBERS_AT_ONCE = 4096
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Positions of at most so many of ``count`` things, spread evenly over them, the first and the last among them: int64."""
+    found: np.ndarray = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+    return found
 
 
 @dataclass(frozen=True)

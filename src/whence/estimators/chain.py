@@ -18,20 +18,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from whence.attachment import attached
+from whence.attachment import ACTIVATIONS, attached
 from whence.data import Dataset
-from whence.dropout import TurnOverDropout, explicit, full
+from whence.dropout import TurnOverDropout, explicit
 from whence.estimators.head import Written, close
 from whence.forward import device_of, evaluating, outputs
 
-__all__ = ["Chain", "Units", "features_before", "find_chain"]
+__all__ = ["Chain", "find_chain", "positions"]
 
-_FUNCTIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
-              nn.Hardswish, nn.Softplus)  # fmt: skip
 _NOTHING = (nn.Identity, nn.Dropout)  # in evaluation
-_BATCH = 512
 
-Units = dict[
+_Units = dict[
     str, tuple[torch.Tensor, torch.Tensor]
 ]  # of each masked layer, int64 positions of kept units, and of the others
 
@@ -79,7 +76,7 @@ class Chain:
             self.whole = (self.transposed.T.float() @ self.weights[0][1].float()).to(self.dtype)
 
     @torch.no_grad()
-    def pair(self, units: Units) -> tuple[torch.Tensor, torch.Tensor]:
+    def pair(self, units: _Units) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs [m, C] of the sub-network of a mask, and of that of its complement. Threads may ask side by side."""
         kept, others = units[self.first]
         read = self.transposed.index_select(0, kept).T
@@ -95,7 +92,7 @@ class Chain:
             own, flipped = self._block(number, own, units, 0), self._block(number, flipped, units, 1)
         return own.float(), flipped.float()
 
-    def _block(self, number: int, read: torch.Tensor, units: Units, side: int) -> torch.Tensor:
+    def _block(self, number: int, read: torch.Tensor, units: _Units, side: int) -> torch.Tensor:
         """Of the units [m, d] that one side keeps of what a block reads, those that the side keeps of what it writes."""
         block, weight = self.blocks[number], self.weights[number][side]
         rows = None if block.written is None else units[block.written][side]
@@ -133,7 +130,7 @@ def find_chain(model: nn.Module, data: Dataset, dtype: torch.dtype = torch.float
         blocks, features, own = made
         chain = Chain(blocks, {name: layer.keep for name, layer in layers.items()})
         chain.begin(features)
-        found = chain.pair({name: _positions(bit.to(features.device)) for name, bit in bits.items()})
+        found = chain.pair({name: positions(bit.to(features.device)) for name, bit in bits.items()})
         multipliers = {name: (~bit / (1 - layers[name].keep)).to(features.device) for name, bit in bits.items()}
         with evaluating(model), explicit(multipliers), torch.no_grad():
             flipped = outputs(model, batch.inputs)
@@ -142,20 +139,8 @@ def find_chain(model: nn.Module, data: Dataset, dtype: torch.dtype = torch.float
     return Chain(blocks, chain.keeps, dtype)
 
 
-def features_before(model: nn.Module, layer: TurnOverDropout, data: Dataset) -> torch.Tensor:
-    """What a masked layer is given of each instance, float32 [N, D], when all units before it are there."""
-    found: list[torch.Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0].detach().float().clone()))
-    try:
-        with evaluating(model), full(), torch.no_grad():
-            for start in range(0, len(data), _BATCH):
-                outputs(model, data.batch(np.arange(start, min(start + _BATCH, len(data)))).to(device_of(model)).inputs)
-    finally:
-        hook.remove()
-    return torch.cat(found)
-
-
-def _positions(bits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def positions(bits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a mask [D], int64 positions of kept units, and of the others."""
     return bits.nonzero()[:, 0], (~bits).nonzero()[:, 0]
 
 
@@ -185,7 +170,7 @@ def _follow(
         values = tensor.detach().float().clone() if isinstance(module, TurnOverDropout) else None
         calls.append(_Call(module, read, Written.of(made), (tensor, made), values))
 
-    kinds = (nn.Linear, *_FUNCTIONS, *_NOTHING)
+    kinds = (nn.Linear, *ACTIVATIONS, *_NOTHING)
     watched = [module for module in model.modules() if type(module) in kinds] + list(layers.values())
     hooks = [module.register_forward_pre_hook(before) for module in watched]
     hooks += [module.register_forward_hook(after, prepend=True) for module in watched]  # before a mask that hangs on it
@@ -231,7 +216,7 @@ def _blocks(modules: list[nn.Module]) -> list[_Block] | None:
         elif type(module) is nn.Linear:
             blocks.append(_Block(mask, module))
             mask = None
-        elif type(module) in _FUNCTIONS:
+        elif type(module) in ACTIVATIONS:
             if mask is not None or not blocks:
                 return None
             blocks[-1].functions.append(module.forward)  # not the module: a mask may hang on it

@@ -118,8 +118,8 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     )
 
 
-def features_of(model: nn.Module, head: Head, data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the head reads for each instance when all units are present, and what it writes.
+def features_of(model: nn.Module, layer: nn.Module, data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a layer, such as the head, reads of each instance when all units are present, and what the model says.
 
     Returns:
         float32 [N, H] on the model's device; the model's outputs, float32 [N, C] on the CPU.
@@ -132,7 +132,7 @@ def features_of(model: nn.Module, head: Head, data: Dataset) -> tuple[torch.Tens
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         blocks.append(inputs[0].detach().float().clone())  # it may be written to later
 
-    hook = head.linear.register_forward_pre_hook(keep)
+    hook = layer.register_forward_pre_hook(keep)
     try:
         with evaluating(model), full(), torch.no_grad():
             for rows in parts:

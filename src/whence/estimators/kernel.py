@@ -69,8 +69,8 @@ class Kernel:
                               mend="Use method turnover or first_order.")  # fmt: skip
         if residual == "auto":
             residual = "softened" if run.task.kind == "classification" else "random"
-        features, full = features_of(run.model, head, run.train)
-        target_features, of_targets = features_of(run.model, head, targets)
+        features, full = features_of(run.model, head.linear, run.train)
+        target_features, of_targets = features_of(run.model, head.linear, targets)
         self.temperature = matched_temperature(run, full) if residual == "softened" else 1.0
         masks: list[Mask] = ["flipped"] if residual == "flipped" else []
         if residual == "random":

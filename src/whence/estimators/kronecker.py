@@ -37,15 +37,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from whence.data import Classification, Dataset
 from whence.data.tasks import LanguageModeling
 from whence.errors import WhenceError
-from whence.estimators.base import instance_rows
+from whence.estimators.base import evenly, instance_rows
 from whence.estimators.curvatures import Classes, Demand, by_classes
 from whence.estimators.kernel import mean_curvature, residuals_at
 from whence.estimators.likeness import Likeness
-from whence.estimators.parts import Look, Summed
+from whence.estimators.parts import Look
 from whence.estimators.random_features import Looks, are_pictures
 from whence.estimators.reading import Reading
 from whence.estimators.unseen import as_unseen
@@ -105,7 +106,7 @@ class Kronecker:
         usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
         if not usual or isinstance(run.task, LanguageModeling):
             share = 0.0  # ridge models speak of probabilities and means, which are outputs of the usual losses only
-        convolves = any(isinstance(part, Summed) for part in self.reading.parts) and are_pictures(run.train)
+        convolves = any(isinstance(layer, nn.Conv2d) for layer in self.reading.views.layers) and are_pictures(run.train)
         random = Looks(run.train) if convolves and usual and looks else None
         unseen, of_targets = as_unseen(run, targets, self.reading.features, share, random)
         self.residuals = residuals_at(unseen, run.train, run.loss)  # (N, C)
@@ -164,7 +165,7 @@ class Kronecker:
 
     def _weigh(self, likeness: Likeness, looks: float) -> None:
         """Give likeness so many times the weight of all layers together, by the root mean square of scores of some instances."""
-        some = np.unique(np.linspace(0, len(self.residuals) - 1, _WEIGHED).astype(np.int64))
+        some = evenly(len(self.residuals), _WEIGHED)
         self.likeness = None
         layers = self.of_rows(some)
         self.likeness = likeness

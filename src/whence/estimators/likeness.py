@@ -10,10 +10,10 @@ network's layers together it foretells retraining of small networks better than 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from whence.data import Dataset
+from whence.estimators.base import evenly
 from whence.estimators.components import leading, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
 from whence.estimators.random_features import Looks
@@ -37,8 +37,8 @@ class Likeness:
     def __init__(self, looks: Looks, demand: Demand, curvature: torch.Tensor) -> None:
         self.looks, self.demand = looks, demand
         count = len(curvature)
-        sample = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
-        rows = torch.cat([features for _, features in looks.blocks(looks.data.select(sample))])
+        sample = looks.data.select(evenly(count, _SAMPLE))
+        rows = torch.cat([features for _, features in looks.blocks(sample)])
         self.basis = leading(rows, max(1, min(looks.columns, _MOST // count)))
         width = width_after(looks.columns, self.basis)
         self.kept, curvatures = torch.empty(count, width), Curvatures(width, demand)

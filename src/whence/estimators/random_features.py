@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from whence.data import Dataset
-from whence.estimators.base import cholesky
+from whence.estimators.base import cholesky, evenly
 
 __all__ = ["Looks", "RidgeOnLooks", "are_pictures"]
 
@@ -88,7 +88,7 @@ class Looks:
     def __init__(self, data: Dataset) -> None:
         self.data = data
         generator = torch.Generator().manual_seed(0)
-        some = np.linspace(0, len(data) - 1, min(_BATCH, len(data))).astype(np.int64)
+        some = evenly(len(data), _BATCH)
         maps = _pictures(data, some)
         self.pixels = _scales(maps)
         self.layers: list[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = []

@@ -14,6 +14,7 @@ import torch
 
 from whence.data import Dataset
 from whence.data.tokens import tokens_at_once
+from whence.estimators.base import evenly
 from whence.estimators.parts import Kind, Look, Part, kind_of, part_for, pooled_moves
 from whence.estimators.views import LayerView, Views, probes_of
 from whence.forward import device_of
@@ -193,7 +194,7 @@ class Reading:
     def _sample(self, most: int, numbers: int, probes: torch.Tensor | None) -> Iterator[list[LayerView]]:
         """Views of training instances spread over the data, so many of them that memory allows."""
         size = max(8, min(most, _SAMPLE_NUMBERS // numbers))
-        chosen = np.unique(np.linspace(0, len(self.train) - 1, size).astype(np.int64))
+        chosen = evenly(len(self.train), size)
         for rows in self.train.parts(min(512 if probes is None else 64, self._batch), self._tokens, chosen):
             yield self.views(self.train.batch(rows), probes)[1]
 

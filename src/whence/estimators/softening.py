@@ -12,6 +12,7 @@ import torch
 
 from whence.data import Classification
 from whence.errors import WhenceError
+from whence.estimators.base import evenly
 from whence.forward import predict
 from whence.run import Run
 
@@ -32,7 +33,7 @@ def matched_temperature(run: Run, logits: torch.Tensor | None = None) -> float:
     """
     if not isinstance(run.task, Classification):
         raise WhenceError("softening is defined for classification", where="the run", got=run.task.kind)
-    rows = np.unique(np.linspace(0, len(run.train) - 1, min(_SAMPLE, len(run.train))).astype(np.int64))
+    rows = evenly(len(run.train), _SAMPLE)
     some = run.train.select(rows)
     labels = torch.from_numpy(some.targets)
     wanted = _error(_behind(torch.from_numpy(predict(run.model, some, "flipped")), labels), 1.0)

@@ -27,7 +27,7 @@ from whence.data import Batch, Dataset
 from whence.dropout import explicit, full
 from whence.errors import WhenceError
 from whence.estimators.base import mask_rows
-from whence.estimators.chain import Chain, features_before, find_chain
+from whence.estimators.chain import Chain, find_chain, positions
 from whence.estimators.head import features_of, find_head
 from whence.forward import evaluating, outputs
 from whence.quantities import Quantity
@@ -81,12 +81,12 @@ class Turnover:
         chains = path == "auto" and not self.affine and run.device.type == "cpu"
         self.chain = find_chain(run.model, targets, _PRECISIONS[precision]) if chains else None
         if self.chain is not None:
-            self.before = features_before(run.model, self.layers[self.chain.first], targets)  # (M, D)
+            self.before = features_of(run.model, self.layers[self.chain.first], targets)[0]  # (M, D)
         if self.affine:
             assert head is not None and head.masked is not None
             self.layer = self.layers[head.masked]
             self.weight = head.linear.weight.detach().float()  # (C, D)
-            self.features = features_of(run.model, head, targets)[0]  # (M, D)
+            self.features = features_of(run.model, head.linear, targets)[0]  # (M, D)
             bias = head.linear.bias
             self.bias = torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().float()  # (C,)
 
@@ -127,10 +127,8 @@ class Turnover:
         return result
 
     def _chain(self, chain: Chain, bits: dict[str, torch.Tensor]) -> torch.Tensor:
-        units = [
-            {name: (value[row].nonzero()[:, 0], (~value[row]).nonzero()[:, 0]) for name, value in bits.items()}
-            for row in range(len(next(iter(bits.values()))))
-        ]
+        rows = range(len(next(iter(bits.values()))))
+        units = [{name: positions(value[row]) for name, value in bits.items()} for row in rows]
         result = torch.empty(len(units), len(self.targets), device=self.run.device)
         for left in range(0, len(self.targets), _TARGETS_AT_ONCE):
             part = slice(left, min(left + _TARGETS_AT_ONCE, len(self.targets)))

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 
 from whence.data import Classification, Dataset
 from whence.data.tasks import Task
-from whence.estimators.base import cholesky
+from whence.estimators.base import cholesky, evenly
 from whence.estimators.random_features import Looks, RidgeOnLooks
 from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
@@ -249,7 +249,7 @@ def _ridge_probabilities(said: torch.Tensor, left_out: torch.Tensor, wanted: tor
 
 def likely_temperature(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The T at which labels are most likely under softmax(scores / T)."""
-    some = torch.from_numpy(np.linspace(0, len(scores) - 1, min(_SAMPLE, len(scores))).astype(np.int64))
+    some = torch.from_numpy(evenly(len(scores), _SAMPLE))
     scores, labels = scores[some], labels[some]
     temperatures = torch.from_numpy(np.exp(np.linspace(-4, 2, 25))).float()
     low, high = 0, len(temperatures) - 1
