@@ -8,26 +8,28 @@
 300 test pictures are the targets. Each set's model is trained again on --subsets random halves (``whence.evaluation.retrain``, two
 trainings each, the recipe of the scored run) and the mean over targets of Spearman(sum of scores over the half, − loss after
 retraining) is printed for --seeds scored models, of other seeds than the retrained ones, with the seconds of processor time of the
-scores and the ceiling that the noise of retraining sets. Retrainings are kept in FOLDER.
+scores and the ceiling that the noise of retraining sets; of kronecker also without likeness on random features (looks 0) and with
+twice its weight. Retrainings are kept in FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.halves import by, report
 from benchmarks.paper.material import data_file
 
 import whence
 from whence.data.images import unpack_sheet
-from whence.evaluation import lds, retrain
 
 SETS = {"fashion": ("vgg:8,16,64", 10), "cifar": ("vgg:16,32,64,256", 15)}
-METHODS = ("turnover", "first_order", "kernel", "kronecker")
+METHODS = {name: by(name) for name in ("turnover", "first_order", "kernel", "kronecker")}
+METHODS |= {f"kronecker, looks {looks:g}": by("kronecker", looks=looks) for looks in (0.0, 2.0)}
 COUNT, TARGETS = 2000, 300
 
 
@@ -40,24 +42,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.sets.split(","):
-        report(name, arguments.subsets, arguments.seeds, arguments.truth / name)
-
-
-def report(name: str, subsets: int, seeds: int, folder: Path) -> None:
-    found: dict[str, list[tuple[float, float]]] = {}
-    truth = None
-    for seed in range(100, 100 + seeds):
-        run = trained(name, seed)
-        truth = truth or retrain(run, "test", subsets=subsets, seeds=2, out=folder)
-        for method in METHODS:
-            began = time.process_time()
-            value = lds(whence.influence(run, "test", method=method), truth)
-            found.setdefault(method, []).append((value.value, time.process_time() - began))
-    print(f"{name}, {SETS[name][0]}, {subsets} halves; ceiling {value.ceiling:.3f}")
-    for method, values in found.items():
-        scores, seconds = np.transpose(values)
-        spread = f" ± {np.std(scores, ddof=1):.3f}" if seeds > 1 else ""
-        print(f"  {method:<12} {scores.mean():.3f}{spread}   {seconds.mean():.0f} s", flush=True)
+        report(f"{name}, {SETS[name][0]}", partial(trained, name), "test", METHODS, subsets=arguments.subsets, retrainings=2,
+               seeds=arguments.seeds, folder=arguments.truth / name)  # fmt: skip
 
 
 def trained(name: str, seed: int) -> whence.Run:

@@ -15,9 +15,9 @@ backward passes. Retrainings are kept in FOLDER.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 import whence
+from halves import by, report
 from real_data import minilm, shared_data
 from whence.estimators import parts, reading
-from whence.evaluation import lds, retrain
 
 SETS = {
     "sst2": ("sst2_sentences.tsv.gz", "sentence", "dev", 3000, "updates"),
@@ -46,24 +46,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.sets.split(","):
-        report(name, arguments.encoder or minilm(), arguments.subsets, arguments.seeds, arguments.truth / name)
-
-
-def report(name: str, encoder: str, subsets: int, seeds: int, folder: Path) -> None:
-    found: dict[str, list[tuple[float, float]]] = {}
-    truth = None
-    for seed in range(100, 100 + seeds):
-        run = trained(name, encoder, seed)
-        targets = SETS[name][2]
-        truth = truth or retrain(run, targets, subsets=subsets, seeds=1, out=folder)
-        for method, scores in METHODS.items():
-            began = time.process_time()
-            found.setdefault(method, []).append((lds(scores(run, targets), truth).value, time.process_time() - began))
-    print(f"{name}, placement {SETS[name][4]}, {subsets} halves")
-    for method, values in found.items():
-        scores_of, seconds = np.transpose(values)
-        spread = f" ± {np.std(scores_of, ddof=1):.3f}" if seeds > 1 else ""
-        print(f"  {method:<24} {scores_of.mean():.3f}{spread}   {seconds.mean():.0f} s", flush=True)
+        encoder, (*_, targets, _, placement) = arguments.encoder or minilm(), SETS[name]
+        report(f"{name}, placement {placement}", partial(trained, name, encoder), targets, METHODS, subsets=arguments.subsets,
+               retrainings=1, seeds=arguments.seeds, folder=arguments.truth / name)  # fmt: skip
 
 
 def trained(name: str, encoder: str, seed: int) -> whence.Run:
@@ -74,10 +59,6 @@ def trained(name: str, encoder: str, seed: int) -> whence.Run:
         texts.select(np.concatenate([train, test[:150]])), encoder, masked=placement, seed=seed, max_length=40
     )
     return whence.fit(model, data, seed=seed, device="cpu", exposure_limit=1)
-
-
-def by(method: str) -> Callable[[whence.Run, str], Any]:
-    return lambda run, targets: whence.influence(run, targets, method=method)
 
 
 @contextmanager

@@ -50,16 +50,8 @@ def ekfac(case: Case, damping: str) -> np.ndarray:
     """kronfluence's EK-FAC on all linear layers; "heuristic" is its damping of .1 of the mean eigenvalue."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
-    from kronfluence.task import Task
 
-    class Classify(Task):
-        def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> torch.Tensor:
-            logits = model(batch[0])
-            labels = torch.multinomial(logits.detach().softmax(1), 1).flatten() if sample else batch[1]
-            return cross_entropy(logits, labels, reduction="sum")
-
-        def compute_measurement(self, batch: Any, model: nn.Module) -> torch.Tensor:
-            return cross_entropy(model(batch[0]), batch[1], reduction="sum")
+    from kronfluence_task import Classify
 
     task, began = Classify(), time.process_time()
     if not case.shared:

@@ -7,12 +7,8 @@ and without masks, and its training data, and give float [N]. A library is impor
 from __future__ import annotations
 
 import tempfile
-from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import whence
@@ -24,18 +20,9 @@ _BATCH = 500  # traker draws its random projection anew for every batch
 
 def ekfac(run: whence.Run) -> np.ndarray:
     """kronfluence's EK-FAC: gᵀ(H + λ)⁻¹g of the loss, on all linear and convolutional layers, with its own damping."""
+    from benchmarks.kronfluence_task import Classify
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments
-    from kronfluence.task import Task
-
-    class Classify(Task):
-        def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> torch.Tensor:
-            logits = model(batch[0])
-            labels = torch.multinomial(logits.detach().softmax(1), 1).flatten() if sample else batch[1]
-            return cross_entropy(logits, labels, reduction="sum")
-
-        def compute_measurement(self, batch: Any, model: nn.Module) -> torch.Tensor:
-            return cross_entropy(model(batch[0]), batch[1], reduction="sum")
 
     task, data = Classify(), _data(run)
     with tempfile.TemporaryDirectory() as folder:

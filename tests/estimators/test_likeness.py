@@ -84,3 +84,22 @@ def test_blocks_do_not_matter_and_the_mean_is_that_of_the_scores(run):
     whole = np.asarray(influence(run, "test", method="kronecker", block_rows=100))
     np.testing.assert_allclose(influence(run, "test", method="kronecker", block_rows=7), whole, rtol=1e-4, atol=1e-8)
     assert np.isfinite(whole).all()
+
+
+@pytest.mark.parametrize("task", ["many classes", "regression"])
+def test_it_joins_with_many_classes_and_in_regressions(task):
+    random = np.random.default_rng(0)
+    shown = random.integers(0, 255, (80, 10, 10)).astype(np.uint8)
+    given = np.arange(80) % 20 if task == "many classes" else shown.mean((1, 2)).astype(np.float32)
+    data = whence.Dataset.of((np.arange(80), shown, given))
+    outputs = 20 if task == "many classes" else 1
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 16), nn.ReLU(), nn.Linear(16, outputs)
+    )
+    train = whence.prepare(data, "mlp:4")[1]
+    run = whence.fit(whence.attach(model, "4"), train, epochs=1, device="cpu")
+    layers, alone = parts_of(Kronecker(run, run.train, quantity_named("loss", run.task)), 80)
+    assert np.isfinite(alone).all()
+    assert np.sqrt(np.square(alone).mean()) == pytest.approx(np.sqrt(np.square(layers).mean()), rel=0.3)
+    assert alone.diagonal().mean() > 0, "an instance helps itself"
