@@ -148,7 +148,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
             groups = group_effects(run, "dev", kernel="auto" if scores.null is not None else scores, progress=progress)
     columns: dict[str, Any] = {
         "id": train.ids,
-        "name": [train.name_of(row) for row in range(len(train))],
+        "name": train.all_names(),
         "given_label": train.task.show(train.targets),
         "suggested_label": judged.pop("suggested"),
         "p_wrong": judged.pop("p_wrong"),

@@ -188,7 +188,7 @@ def instance_table(splits: Mapping[str, Dataset]) -> pa.Table:
     for split, data in splits.items():
         columns: dict[str, Any] = {
             "id": data.ids,
-            "name": [data.name_of(row) for row in range(len(data))],
+            "name": data.all_names(),
             "split": [split] * len(data),
             "label": data.task.show(data.targets),
         }

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ import torch
 from whence.errors import StaleScoresError, WhenceError
 from whence.rundir import RunDirectory, write_aside
 from whence.scores import Labels, Scores
-from whence.summaries import ENTRIES, summarize, typical_sizes
+from whence.summaries import ENTRIES, Summary, typical_sizes
 
-__all__ = ["StoredScores", "begun", "compute", "load_scores"]
+__all__ = ["TILE", "StoredScores", "begun", "compute", "load_scores"]
 
 FORMAT = 2
+TILE = 2**22  # scores that are looked at at a time: 16 MiB
+_ROWS_PER_EXTREME = 8
 
 
 @dataclass(eq=False, repr=False)
@@ -83,13 +86,23 @@ class StoredScores(Scores):
         """Whether a block is done."""
         return self.directory.has(f"{_block(number)}.safetensors")
 
-    def write_block(self, number: int, block: np.ndarray, start: int) -> None:
-        """Write a block whose first row is ``start``: its scores, where they are kept, then its summary."""
-        if self.info["matrix"]:
-            _save(self.directory.path / f"{_block(number)}.npy", block)
-        self.directory.write_tensors(
-            f"{_block(number)}.safetensors", summarize(block, start, self.info["summary_k"], self.weights)
-        )
+    def make_block(
+        self, number: int, start: int, stop: int, tiles: Iterable[np.ndarray], progress: Callable[[int], None]
+    ) -> None:
+        """Write a block, given by its rows in tiles: its scores, where they are kept, then its summary."""
+        summary = Summary(start, stop - start, self.info["summary_k"], self.weights)
+        kept: list[np.ndarray] = []
+        for tile in tiles:
+            tile = np.ascontiguousarray(tile, np.float32)
+            step = max(1, TILE // tile.shape[1])
+            if not all(summary.fold(tile[top : top + step]) for top in range(0, len(tile), step)):
+                raise _not_finite(start, stop)
+            if self.info["matrix"]:
+                kept.append(tile)
+            progress(len(tile))
+        if kept:
+            _save(self.directory.path / f"{_block(number)}.npy", kept[0] if len(kept) == 1 else np.concatenate(kept))
+        self.directory.write_tensors(f"{_block(number)}.safetensors", summary.entries())
 
 
 def _directory(path: str | os.PathLike[str]) -> RunDirectory:
@@ -142,6 +155,8 @@ def compute(
     summary_k: int = 100,
     keep_matrix: bool = True,
     width: int = 1,
+    at_once: int = TILE,
+    at_stake: int = TILE,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scores:
     """Fill scores block by block; on disk, only the blocks that are missing.
@@ -149,31 +164,39 @@ def compute(
     A directory that holds all of them is only read, and one in which no block could be made is not begun.
 
     Args:
-        block_of: (first row, last row + 1) → float32 [rows, M]; asked for missing blocks alone.
+        block_of: (first row, last row + 1) → float32 [rows, M]; asked for what is missing alone, tile by tile.
         info: what scores.json says of them; blocks on disk belong to them if it says the same.
         path: a directory, or None for memory.
         null: gives null scores [S, M], or None; asked where none are stored.
         of_rows: rows int64 [R] → float32 [R, M], a faster way to some rows; asked for how large scores typically are where
             there are no null scores and more than one block.
-        block_rows: rows per block; by default about 16 MiB.
+        block_rows: rows per block; by default ``at_once`` scores, or ``at_stake`` of which only the summary is kept.
         summary_k: extreme rows kept per block and target.
         keep_matrix: keep whole blocks, not only their summaries (on disk).
         width: numbers that the method holds per row, if more than M.
-        progress: told the rows of each finished block.
+        at_once: how many scores the method is asked for at once.
+        at_stake: how many scores an interruption may lose.
+        progress: told how many rows are finished, as they are.
 
     Raises:
         WhenceError: scores that are not finite; the directory holds scores of other data, weights, targets or options.
     """
-    # About 16 MiB a block; without the matrix, enough rows that summaries are much smaller than it.
+    # Without the matrix, enough rows that summaries are much smaller than it.
+    numbers = max(len(columns), width)  # per row
+    tile = max(1, at_once // numbers)
+    tile -= tile % 64 if tile > 64 else 0  # round numbers of rows are multiplied faster
     size = block_rows or max(
-        1, min(len(rows), max(2**22 // max(len(columns), width), 1 if keep_matrix else 8 * summary_k))
+        1, min(len(rows), tile if keep_matrix else max(at_stake // numbers, _ROWS_PER_EXTREME * summary_k))
     )
     info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
             "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
     if path is None:
         scores = Scores(rows, columns, info)
         for number, start, stop in scores.ranges():
-            scores.memory[number] = _finite(block_of(start, stop), start)
+            block = np.ascontiguousarray(block_of(start, stop), np.float32)
+            if not np.isfinite(block).all():
+                raise _not_finite(start, stop)
+            scores.memory[number] = block
             progress(stop - start)
         scores.null = null()
         return scores
@@ -184,15 +207,19 @@ def compute(
     stored = StoredScores(rows, columns, info, path)
     described = _belongs(stored.directory, info)
     for number, start, stop in stored.ranges():
-        if not (described and stored.has_block(number)):
-            block = _finite(block_of(start, stop), start)
-            if not described:  # not before there is a block: a method that cannot score leaves nothing behind
-                _begin(stored)
-                described = True
-            whole = len(block) == len(rows)
-            _measure(stored, null, block.__getitem__ if whole else of_rows or one_by_one)
-            stored.write_block(number, block, start)
-        progress(stop - start)
+        if described and stored.has_block(number):
+            progress(stop - start)
+            continue
+        tiles = (block_of(top, min(top + tile, stop)) for top in range(start, stop, tile))
+        first = next(tiles)
+        if not described:  # not before there are scores: a method that cannot score leaves nothing behind
+            if not np.isfinite(first).all():
+                raise _not_finite(start, stop)
+            _begin(stored)
+            described = True
+        whole = len(first) == len(rows)
+        _measure(stored, null, first.__getitem__ if whole else of_rows or one_by_one)
+        stored.make_block(number, start, stop, chain([first], tiles), progress)
     _measure(stored, null, of_rows or one_by_one)
     return stored
 
@@ -219,12 +246,9 @@ def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
     return _labels(directory.read_table("targets.parquet")) if _difference({**before, **info}, before) is None else None
 
 
-def _finite(block: np.ndarray, start: int) -> np.ndarray:
-    block = np.ascontiguousarray(block, np.float32)
-    if not np.isfinite(block).all():
-        raise WhenceError("scores that are not finite", where=f"rows {start} to {start + len(block) - 1}",
-                          mend="Look for extreme weights or inputs in the run.")  # fmt: skip
-    return block
+def _not_finite(start: int, stop: int) -> WhenceError:
+    return WhenceError("scores that are not finite", where=f"rows {start} to {stop - 1}",
+                       mend="Look for extreme weights or inputs in the run.")  # fmt: skip
 
 
 def _belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:

@@ -163,15 +163,20 @@ class Scores:
         """float64 [M]: the weights of targets in an even mean, inverse to ``sizes``, 1 on average."""
         return even_weights(self.sizes)
 
-    def mean_over_targets(self, *, even: bool = False) -> np.ndarray:
-        """float64 [N]: the mean influence of each row over all targets.
+    def mean_over_targets(self, *, even: bool = False, groups: Any = None) -> np.ndarray:
+        """float64 [N]: the mean influence of each row over all targets. None of this needs the matrix.
 
         Args:
+            groups: [N], the group of each row; then float64 [G], the sums of its members' means, in order of first appearance.
             even: let every target count alike, with a weight inverse to how large its scores typically are. The plain mean is
                 what a row does to the mean loss, and is mostly about the few targets with the largest losses. The even one
                 finds harmful rows and groups better (docs/estimators.md).
         """
-        return np.concatenate([self._row_sums(*block, even=even) for block in self.ranges()]) / self.shape[1]
+        means: np.ndarray = np.concatenate([self._row_sums(*block, even=even) for block in self.ranges()]) / self.shape[1]
+        if groups is None:
+            return means
+        labels, member = self._grouped(groups, None, "mean_over_targets")
+        return np.bincount(member, means, len(labels))
 
     def top(self, k: int = 10, *, harmful: bool = False) -> Top:
         """The rows with each target's largest scores, or smallest, without holding the matrix.

@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-__all__ = ["ENTRIES", "even_weights", "extreme", "merge", "summarize", "typical_sizes"]
+__all__ = ["ENTRIES", "Summary", "even_weights", "extreme", "merge", "typical_sizes"]
 
 ENTRIES = {"row_sum", "even_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
 _LEAST = 0.1  # of the median, is added to typical sizes: targets that hardly anything moves are not all that counts
+_SUMMED = 1024  # targets that are summed in single precision
+_TOGETHER = 8  # rows of a tile that are compared with bounds by their largest
+_FEW = 24  # a tile's extremes are few where they are at most one in so many of its entries
 _SAMPLE = 512  # rows that say how large a target's scores typically are
 
 
@@ -41,23 +44,108 @@ def typical_sizes(null: np.ndarray | None, of_rows: Callable[[np.ndarray], np.nd
         count: how many rows there are.
     """
     if null is not None:
-        return null.std(axis=0, ddof=1, dtype=np.float64)
+        return torch.from_numpy(null).double().std(0).numpy()
     rows = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])  # at random, as neighbors may be alike
     return np.sqrt(np.square(of_rows(rows), dtype=np.float64).mean(axis=0))
 
 
-def summarize(block: np.ndarray, start: int, k: int, weights: np.ndarray) -> dict[str, torch.Tensor]:
-    """The summary of a block float32 [R, M] whose first row is ``start``; ``weights`` [M] are those of an even mean.
+class Summary:
+    """The summary of a block of rows, folded in tile by tile, so that the block is never whole in memory.
 
-    Returns:
-        row_sum, even_sum: float64 [R], plain and weighted; helpful_rows, harmful_rows: int64 [k, M], k at most R;
-        helpful_values, harmful_values: float32, alike.
+    Args:
+        start: the block's first row.
+        count: R, how many rows it has.
+        k: extremes that are kept per target, at most R.
+        weights: float64 [M], those of an even mean.
     """
-    values = torch.from_numpy(np.ascontiguousarray(block))
-    helpful, harmful = extreme(values, start, k, 1), extreme(values, start, k, -1)
-    return {"row_sum": values.sum(dim=1, dtype=torch.float64), "even_sum": values.double() @ torch.from_numpy(weights),
-            "helpful_rows": helpful[0], "helpful_values": helpful[1], "harmful_rows": harmful[0],
-            "harmful_values": harmful[1]}  # fmt: skip
+
+    def __init__(self, start: int, count: int, k: int, weights: np.ndarray) -> None:
+        self._row, self._start, self._k = start, start, min(k, count)
+        self._weights = torch.from_numpy(np.stack([np.ones(len(weights)), weights], axis=1)).float()  # (M, 2)
+        self._sums = torch.zeros(count, 2, dtype=torch.float64)
+        self._best: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def fold(self, tile: np.ndarray) -> bool:
+        """Take the next rows, float32 [r, M]; False where a score is not finite, and then nothing is taken."""
+        values = torch.from_numpy(tile)
+        sums = torch.zeros(len(tile), 2, dtype=torch.float64)
+        for left in range(0, tile.shape[1], _SUMMED):
+            sums += values[:, left : left + _SUMMED] @ self._weights[left : left + _SUMMED]
+        if not sums.isfinite().all() and not np.isfinite(tile).all():  # sums are less to look through
+            return False
+        self._sums[self._row - self._start : self._row - self._start + len(tile)] = sums
+        for sign in (1, -1):
+            self._take(values, sign)
+        self._row += len(tile)
+        return True
+
+    def entries(self) -> dict[str, torch.Tensor]:
+        """row_sum, even_sum: float64 [R], plain and weighted; helpful_rows, harmful_rows: int64 [k, M]; helpful_values,
+        harmful_values: float32, alike."""
+        helpful, harmful = self._best[1], self._best[-1]
+        plain, even = self._sums.T.contiguous()
+        return {"row_sum": plain.clone(), "even_sum": even.clone(), "helpful_rows": helpful[0], "helpful_values": helpful[1],
+                "harmful_rows": harmful[0], "harmful_values": harmful[1]}  # fmt: skip
+
+    def _take(self, tile: torch.Tensor, sign: int) -> None:
+        """Put what is more extreme in a tile in the place of what was kept."""
+        if sign not in self._best:
+            self._best[sign] = extreme(tile, self._row, self._k, sign)
+            return
+        rows, values = self._best[sign]
+        if len(rows) == self._k:
+            places = _beyond(tile, values[-1], sign)
+            if len(places) * _FEW <= tile.numel():
+                self._insert(places, tile, sign)
+                return
+        found, more = extreme(tile, self._row, self._k, sign)
+        both, of_both = torch.cat([values, more]), torch.cat([rows, found])
+        order = (both * sign).sort(dim=0, descending=True, stable=True).indices[: self._k]
+        self._best[sign] = of_both.gather(0, order), both.gather(0, order)
+
+    def _insert(self, places: np.ndarray, tile: torch.Tensor, sign: int) -> None:
+        """A few entries of a tile, at ascending flat positions, into the k kept of their columns."""
+        if not len(places):
+            return
+        width = tile.shape[1]
+        columns = (places % width).astype(np.uint16 if width <= 2**16 else np.int64)  # the short type is sorted by radix
+        order = np.argsort(columns, kind="stable")
+        columns, places = columns[order], places[order]
+        first = np.flatnonzero(np.r_[True, columns[1:] != columns[:-1]])
+        counts = np.diff(np.r_[first, len(columns)])
+        touched = torch.from_numpy(columns[first].astype(np.int64))
+        row_of, column = np.repeat(np.arange(len(first)), counts), np.arange(len(columns)) - np.repeat(first, counts)
+        rows, values = self._best[sign]
+        k = len(rows)
+        both = torch.full((len(first), k + int(counts.max())), -torch.inf)
+        of_both = torch.zeros(both.shape, dtype=torch.int64)
+        both[:, :k], of_both[:, :k] = values[:, touched].T * sign, rows[:, touched].T
+        both[row_of, k + column] = tile.reshape(-1)[torch.from_numpy(places)] * sign
+        of_both[row_of, k + column] = torch.from_numpy(places // width) + self._row
+        chosen = both.sort(dim=1, descending=True, stable=True)
+        values[:, touched] = chosen.values[:, :k].T * sign
+        rows[:, touched] = of_both.gather(1, chosen.indices[:, :k]).T
+
+
+def _beyond(tile: torch.Tensor, bounds: torch.Tensor, sign: int) -> np.ndarray:
+    """Flat positions in a tile [r, M] of what lies beyond the bounds [M] of its columns, those of a column ascending.
+
+    Few do. The largest of every eight rows are compared first, which is fast where comparing all of them is not.
+    """
+    width, found = tile.shape[1], []
+    even = len(tile) // _TOGETHER * _TOGETHER
+    for start, together, size in ((0, _TOGETHER, even), (even, len(tile) - even, len(tile) - even)):
+        if not size:
+            continue
+        rows = tile[start : start + size].view(-1, together, width)
+        best = rows.amax(1) if sign > 0 else rows.amin(1)
+        places = np.flatnonzero((best > bounds if sign > 0 else best < bounds).numpy())  # faster than nonzero()
+        pieces, columns = np.divmod(places, width)
+        first = (start + pieces * together) * width + columns
+        each = first[:, None] + width * np.arange(together)  # (n, together)
+        chosen, those = tile.view(-1)[torch.from_numpy(each)], bounds[torch.from_numpy(columns)][:, None]
+        found.append(each.reshape(-1)[np.flatnonzero((chosen > those if sign > 0 else chosen < those).numpy())])
+    return np.concatenate(found)
 
 
 def extreme(block: torch.Tensor, start: int, k: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -97,6 +97,10 @@ class Dataset:
         """The id of a row as the user wrote it."""
         return well_formed(self.ids[row] if self.names is None else self.names[row])
 
+    def all_names(self) -> list[str]:
+        """The ids of all rows as the user wrote them."""
+        return list(map(str, self.ids.tolist()) if self.names is None else map(well_formed, self.names.tolist()))
+
     def split(self, name: str) -> Dataset:
         """The instances of one split."""
         if self.splits is None or not (rows := np.flatnonzero(self.splits == name)).size:

@@ -15,8 +15,8 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Rows", "at_level", "cholesky", "evenly",
-           "frozen", "instance_rows", "mask_rows"]  # fmt: skip
+__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Rows", "at_level", "cholesky", "distinct_masks",
+           "evenly", "frozen", "instance_rows", "mask_rows"]  # fmt: skip
 
 _MEMBERS_AT_ONCE = 4096
 
@@ -48,9 +48,14 @@ class Method(Protocol):
     Attributes:
         version: of its numbers. Raise it when the same run, targets and options give other numbers, in whatever file the
             change is: stored scores of another version are refused.
+        at_stake: how many scores an interruption may lose, where only summaries of blocks are kept: seconds of work, or minutes
+            where each score takes passes through the model.
+        at_once: how many scores it is asked for at once.
     """
 
     version: int
+    at_stake: int
+    at_once: int
 
     @property
     def rows_of(self) -> Callable[[Dataset], Rows]:
@@ -136,6 +141,11 @@ def at_level(rows: Rows, level: str) -> Rows:
     return Rows(_one_per_group(groups, names), "group", masks=False)
 
 
+def distinct_masks(data: Dataset) -> np.ndarray:
+    """int64 [N]: whose masks are scored: the ids, or the groups in order of first appearance."""
+    return data.ids if data.groups is None else data.groups[_firsts(data.groups)]
+
+
 def mask_rows(data: Dataset) -> Rows:
     """One row per distinct mask id, in order of first appearance."""
     if data.groups is None:
@@ -146,17 +156,21 @@ def mask_rows(data: Dataset) -> Rows:
 
 def instance_rows(data: Dataset) -> Rows:
     """One row per instance."""
-    names = [data.name_of(row) for row in range(len(data))]
     if data.groups is None:
-        return Rows(Labels(data.ids, names), "instance", masks=False)
+        return Rows(Labels(data.ids, data.all_names()), "instance", masks=False)
     given = data.groups if data.group_names is None else data.group_names
-    return Rows(Labels(data.ids, names, data.groups, [str(name) for name in given]), "instance", masks=False)
+    labels = Labels(data.ids, data.all_names(), data.groups, [str(name) for name in given])
+    return Rows(labels, "instance", masks=False)
 
 
-def _one_per_group(groups: np.ndarray, names: Sequence[Any] | np.ndarray) -> Labels:
-    """Groups in order of first appearance; ``names`` are [N], like ``groups``."""
-    first = np.sort(np.unique(groups, return_index=True)[1])
+def _one_per_group(groups: np.ndarray, names: Any) -> Labels:
+    first = _firsts(groups)
     return Labels(groups[first], [str(names[row]) for row in first])
+
+
+def _firsts(groups: np.ndarray) -> np.ndarray:
+    """Where each group appears for the first time, ascending."""
+    return np.sort(np.unique(groups, return_index=True)[1])
 
 
 @contextmanager

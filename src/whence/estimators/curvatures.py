@@ -75,6 +75,7 @@ class Demand:
         shared: for each class, which curvature it uses.
         totals: float32 [K], the sum of each curvature over training instances.
         least: float32 [K], the weight from which on instances make up nine tenths of it.
+        heavy: int64 [K], how many these are.
     """
 
     def __init__(self, wanted: torch.Tensor, curvature: torch.Tensor, most: int = _MOST_CURVATURES) -> None:
@@ -89,6 +90,7 @@ class Demand:
         weights = self.weights(curvature)
         self.totals = weights.sum(0)
         self.least = torch.stack([_threshold(column) for column in weights.T])
+        self.heavy = (weights >= self.least).sum(0)
 
     def weights(self, curvature: torch.Tensor) -> torch.Tensor:
         """Curvature of each class [B, C] as that of each shared one: [B, K]."""

@@ -46,6 +46,7 @@ def influence(
     quantity: str | Quantity | LossFunction = "loss",
     name: str | None = None,
     keep_matrix: bool = True,
+    keep_top: int = 100,
     block_rows: int | None = None,
     null_masks: int = 512,
     target_set: str | None = None,
@@ -66,8 +67,10 @@ def influence(
         quantity: "loss", "accuracy", "probability", "margin" (classification), "absolute_error" (regression), a
             ``Quantity``, or a loss (outputs [B, C], targets [B]) → [B].
         name: of the scores in the run's directory; by default method, targets and quantity.
-        keep_matrix: keep all N×M scores; False keeps the 100 most extreme per target and the means.
-        block_rows: training rows per block; by default about 16 MiB of scores.
+        keep_matrix: keep all N×M scores; False keeps the most extreme per target and the means.
+        keep_top: how many of the most extreme rows per target and block; what ``top`` gives without the matrix. Fewer take less
+            time where the scores themselves take little.
+        block_rows: training rows per block; by default 16 MiB of scores (kronecker: 64), or up to 4 GiB that are not kept.
         null_masks: masks that were never trained on, scored alike, for the noise floor.
         target_set: what to call targets that have no name of their own in the default name, such as their file's.
         progress: show a bar.
@@ -87,6 +90,8 @@ def influence(
         raise WhenceError("unknown level", got=repr(level), expected="auto, instance or group")
     if method not in ("auto", *METHODS):
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
+    if keep_top < 1:
+        raise WhenceError("no extremes to keep", where="keep_top", got=keep_top, expected="at least 1")
     if null_masks < FEWEST_MASKS:
         raise WhenceError("too few null masks", where="null_masks", got=null_masks, expected=f"at least {FEWEST_MASKS}")
     if method == "auto" and level == "auto" and run.train.groups is not None:
@@ -127,13 +132,16 @@ def influence(
         return compute(
             lambda start, stop: prepared().block(start, stop),
             rows,
-            Labels(data.ids, [data.name_of(row) for row in range(len(data))]),
+            Labels(data.ids, data.all_names()),
             question.info,
             path=path,
             null=null,
             of_rows=of_rows,
             block_rows=block_rows,
+            summary_k=keep_top,
             keep_matrix=keep_matrix,
+            at_stake=question.estimator.at_stake,
+            at_once=question.estimator.at_once,
             width=sum(layer.units for layer in run.layers.values()),
             progress=bar.update,
         )

@@ -22,7 +22,7 @@ import torch
 from whence.data import Dataset
 from whence.dropout import explicit
 from whence.errors import WhenceError
-from whence.estimators.base import frozen, mask_rows
+from whence.estimators.base import distinct_masks, frozen, mask_rows
 from whence.estimators.softening import matched_temperature
 from whence.forward import evaluating, outputs
 from whence.quantities import Quantity
@@ -48,6 +48,8 @@ class FirstOrder:
     """
 
     version = 1
+    at_stake = 2**30
+    at_once = 2**22
     rows_of = staticmethod(mask_rows)
 
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, softened: bool = True) -> None:
@@ -55,12 +57,16 @@ class FirstOrder:
             raise WhenceError("a quantity without a gradient", where="method first_order", got=quantity.name,
                               mend="Use method turnover, which takes any metric.")  # fmt: skip
         self.run, self.quantity = run, quantity
-        self.ids = mask_rows(run.train).labels.ids
+        self.ids = distinct_masks(run.train)
         self.layers = run.layers
         self.temperature = matched_temperature(run) if softened and run.task.kind == "classification" else 1.0
         with evaluating(run.model), frozen(run.model):
             parts = [self._gradients(targets, start) for start in range(0, len(targets), _TARGETS_AT_ONCE)]
-        self.gradients = torch.cat(parts) * quantity.helps  # (M, D over all layers)
+        # Of each layer [D, M], times what makes them those of flipped minus own: 1/(1 − q) − b/(q(1 − q)) is (q − b)/(q(1 − q)).
+        self.gradients = [
+            torch.cat(of_layer).T.contiguous().mul_(-quantity.helps / (layer.keep * (1 - layer.keep)))
+            for layer, of_layer in zip(self.layers.values(), zip(*parts, strict=True), strict=True)
+        ]
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self._scores(self.ids[start:stop], "own")
@@ -69,15 +75,15 @@ class FirstOrder:
         return self._scores((seed << 32) + np.arange(count), "random")
 
     def _scores(self, ids: np.ndarray, domain: Any) -> np.ndarray:
-        steps = []
-        for layer in self.layers.values():
-            q = layer.keep
-            bits = torch.from_numpy(layer.bits(ids, domain)).to(self.run.device)
-            steps.append(1 / (1 - q) - bits * (1 / q + 1 / (1 - q)))  # flipped minus own, (R, D)
-        return (torch.cat(steps, dim=1) @ self.gradients.T).cpu().numpy()
+        total: torch.Tensor | None = None
+        for layer, gradients in zip(self.layers.values(), self.gradients, strict=True):
+            steps = torch.from_numpy(layer.bits(ids, domain)).to(self.run.device).float().sub_(layer.keep)  # (R, D)
+            total = steps @ gradients if total is None else total.addmm_(steps, gradients)
+        assert total is not None  # a run has a masked layer
+        return total.cpu().numpy()
 
-    def _gradients(self, targets: Dataset, start: int) -> torch.Tensor:
-        """∂Q(x; m)/∂m at m = 1 for some targets: float32 [m, D over all layers]."""
+    def _gradients(self, targets: Dataset, start: int) -> list[torch.Tensor]:
+        """∂Q(x; m)/∂m at m = 1 for some targets: of each layer float32 [m, D]."""
         batch = targets.batch(np.arange(start, min(start + _TARGETS_AT_ONCE, len(targets)))).to(self.run.device)
         ones = {
             name: torch.ones(len(batch.targets), layer.units, device=self.run.device, requires_grad=True)
@@ -89,5 +95,4 @@ class FirstOrder:
             if not values.requires_grad:
                 raise WhenceError("a quantity without a gradient", where="method first_order", got=self.quantity.name,
                                   mend="Use method turnover, which takes any metric.")  # fmt: skip
-            gradients = torch.autograd.grad(values.sum(), list(ones.values()))
-        return torch.cat([gradient.float() for gradient in gradients], dim=1)
+            return [gradient.float() for gradient in torch.autograd.grad(values.sum(), list(ones.values()))]

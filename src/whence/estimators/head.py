@@ -124,20 +124,23 @@ def features_of(model: nn.Module, layer: nn.Module, data: Dataset) -> tuple[torc
     Returns:
         float32 [N, H] on the model's device; the model's outputs, float32 [N, C] on the CPU.
     """
-    blocks: list[torch.Tensor] = []
-    given: list[torch.Tensor] = []
     device = device_of(model)
-    parts = data.parts(_BATCH, tokens_at_once(device))
+    rows = np.empty(0, np.int64)
+    features = said = torch.empty(0)
 
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        blocks.append(inputs[0].detach().float().clone())  # it may be written to later
+        nonlocal features
+        read = inputs[0].detach()
+        features = features if len(features) else read.new_empty(len(data), *read.shape[1:], dtype=torch.float32)
+        features[rows] = read.float()  # a copy, as it may be written to later
 
     hook = layer.register_forward_pre_hook(keep)
     try:
         with evaluating(model), full(), torch.no_grad():
-            for rows in parts:
-                given.append(outputs(model, data.batch(rows).to(device).inputs).float().cpu())
+            for rows in data.parts(_BATCH, tokens_at_once(device)):
+                given = outputs(model, data.batch(rows).to(device).inputs).float().cpu()
+                said = said if len(said) else given.new_empty(len(data), *given.shape[1:])
+                said[rows] = given
     finally:
         hook.remove()
-    order = torch.from_numpy(np.argsort(np.concatenate(parts)))
-    return torch.cat(blocks)[order.to(device)], torch.cat(given)[order]
+    return features, said

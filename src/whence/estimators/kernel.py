@@ -52,6 +52,8 @@ class Kernel:
     """
 
     version = 2
+    at_stake = 2**30
+    at_once = 2**22
     rows_of = staticmethod(instance_rows)
 
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "auto",
@@ -79,8 +81,8 @@ class Kernel:
         self.residuals = torch.stack([residuals_at(given, run.train, run.loss) for given in said]).mean(0)  # (N, C)
         wanted = residuals_at(of_targets / self.temperature, targets, quantity) * quantity.helps  # (M, C)
         self.target_residuals = wanted / (len(run.train) * mean_curvature(said[0], run.train, run.loss))
-        self.features = _with_one(features).cpu()  # (N, H+1)
-        second_moment = (self.features.T.double() @ self.features.double()) / len(self.features)
+        self.features = features.cpu()  # (N, H), a one appended where it is used
+        second_moment = _second_moment(self.features)
         ridge = (
             damping
             * second_moment.diagonal().mean().clamp_min(1e-12)
@@ -88,13 +90,17 @@ class Kernel:
         )
         asked = _with_one(target_features).cpu().double()
         self.whitened = torch.linalg.solve(second_moment + ridge, asked.T).float()  # (H+1, M)
+        self._similarity = torch.empty(0)  # of a block; a new one costs as much as filling it
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        similarity = self.features[rows] @ self.whitened  # (R, M)
-        return (similarity * (self.residuals[rows] @ self.target_residuals.T)).numpy()
+        scores = self.residuals[rows] @ self.target_residuals.T  # (R, M)
+        if self._similarity.shape != scores.shape:
+            self._similarity = torch.empty_like(scores)
+        similarity = torch.mm(self.features[rows], self.whitened[:-1], out=self._similarity).add_(self.whitened[-1])
+        return scores.mul_(similarity).numpy()
 
 
 def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> torch.Tensor:
@@ -124,6 +130,15 @@ def mean_curvature(outputs: torch.Tensor, data: Dataset, loss: Quantity) -> floa
             torch.autograd.grad(gradient[:, c].sum(), given, retain_graph=True)[0][:, c] for c in range(given.shape[1])
         ]
     return max(float(torch.stack(diagonal).mean()), 1e-8)
+
+
+def _second_moment(features: torch.Tensor) -> torch.Tensor:
+    """Mean a aᵀ over instances [N, H], a one appended: float64 [H + 1, H + 1], pieces summed in double precision."""
+    total = torch.zeros(features.shape[1] + 1, features.shape[1] + 1, dtype=torch.float64)
+    for some in features.split(1024):
+        whole = _with_one(some)
+        total += whole.T @ whole
+    return total / len(features)
 
 
 def _with_one(features: torch.Tensor) -> torch.Tensor:

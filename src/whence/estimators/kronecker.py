@@ -35,6 +35,8 @@ With more than 16 classes, Ĵ_c(z)·Ĵ_c(x) is the mean over 16 random combinati
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import nn
@@ -57,6 +59,17 @@ __all__ = ["Kronecker"]
 
 _CURVATURE_NUMBERS = 2**28  # in the curvatures of all classes and layers together
 _WEIGHED = 128  # training instances whose scores tell how much weight likeness has
+
+
+@dataclass(frozen=True, eq=False)
+class _Picked:
+    """Instances of a batch to which a class matters: which they are, their places among those asked for, their residuals for the
+    class, and what each part compares."""
+
+    rows: torch.Tensor
+    places: torch.Tensor
+    residuals: torch.Tensor
+    each: list[Look]
 
 
 class Kronecker:
@@ -82,6 +95,8 @@ class Kronecker:
     """
 
     version = 3
+    at_stake = 2**30
+    at_once = 2**24  # many instances of a class make large products
     rows_of = staticmethod(instance_rows)
 
     def __init__(
@@ -128,13 +143,19 @@ class Kronecker:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        scores, residuals = torch.zeros(len(rows), self.targets), self.residuals[rows]
+        scores = torch.zeros(len(rows) * self.targets)
         place = np.empty(len(self.residuals), np.int64)
         place[rows] = np.arange(len(rows))
-        for alike in by_classes(residuals):
+        picked: list[list[_Picked]] = [[] for _ in self.asking]
+        for alike in by_classes(self.residuals[rows]):
             for some in self.reading.divided(self.run.train, rows[alike]):
-                scores[place[some]] = self._scores(some, self.residuals[some])
-        return scores.numpy()
+                self._pick(some, torch.from_numpy(place[some]), picked)
+        # Instances are looked at in batches that fit in memory, and compared class by class, all at once: products are large.
+        for c, (asking, found) in enumerate(zip(self.asking, picked, strict=True)):
+            if found and len(asking):
+                places, values = self._compared(c, found)
+                scores.scatter_add_(0, (places[:, None] * self.targets + asking).flatten(), values.flatten())
+        return scores.view(len(rows), self.targets).numpy()
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
         """Pass over training instances: the curvature of each part, for what targets [M, C] want."""
@@ -172,23 +193,27 @@ class Kronecker:
         alone = self.of_rows(some) - layers
         likeness.weight = looks * float(np.sqrt(np.square(layers).mean() / max(np.square(alone).mean(), 1e-30)))
 
-    def _scores(self, rows: np.ndarray, residuals: torch.Tensor) -> torch.Tensor:
-        """Of a batch of training instances with residuals [B, C]: float32 [B, M]."""
-        scores, parts = torch.zeros(len(rows) * self.targets), self.reading.parts
+    def _pick(self, rows: np.ndarray, places: torch.Tensor, picked: list[list[_Picked]]) -> None:
+        """Look at a batch of training instances, and note for each class what is compared of those to which it matters."""
+        residuals, parts = self.residuals[rows], self.reading.parts
         classes = self._classes(residuals)
         looks = self._look(self.run.train, rows, classes)
-        for c, asking in enumerate(self.asking):
+        for c, found in enumerate(picked):
             some, slots = classes.of(c)
-            if not len(some) or not len(asking):
-                continue
-            similar = parts[0].similarity(looks[0], c, some, slots)
-            for part, look in zip(parts[1:], looks[1:], strict=True):
-                similar += part.similarity(look, c, some, slots)
-            if self.likeness is not None:
-                similar += self.likeness.similarity(torch.from_numpy(rows)[some], c)
-            places = some[:, None] * self.targets + asking
-            scores.scatter_add_(0, places.flatten(), similar.mul_(residuals[some, c, None]).flatten())
-        return scores.view(len(rows), self.targets)
+            if len(some) and len(self.asking[c]):
+                each = [part.pick(look, some, slots) for part, look in zip(parts, looks, strict=True)]
+                found.append(_Picked(torch.from_numpy(rows)[some], places[some], residuals[some, c], each))
+
+    def _compared(self, c: int, picked: list[_Picked]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places int64 [R] of instances among those asked for, and what class c adds to their scores: float32 [R, M_c]."""
+        each = [tuple(map(torch.cat, zip(*looks, strict=True))) for looks in zip(*(some.each for some in picked), strict=True)]
+        rows, places, residuals = (torch.cat([getattr(some, name) for some in picked]) for name in ("rows", "places", "residuals"))
+        similar = self.reading.parts[0].similarity(each[0], c)
+        for part, look in zip(self.reading.parts[1:], each[1:], strict=True):
+            similar += part.similarity(look, c)
+        if self.likeness is not None:
+            similar += self.likeness.similarity(rows, c)
+        return places, similar.mul_(residuals[:, None])
 
     def _classes(self, residuals: torch.Tensor) -> Classes:
         return Classes(residuals, per_class=self.reading.per_class)

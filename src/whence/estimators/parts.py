@@ -83,15 +83,13 @@ class Part:
         """The next targets, each seen under probes of the classes that it asks of, and how much of each class: [B, C]."""
         raise NotImplementedError
 
-    def similarity(self, look: Look, c: int, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-        """How alike some instances and the targets that ask of class c are in its curvature, times what the targets want.
+    def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
+        """Of what instances are compared by, what one class needs: instances int64 [R], each under one of its probes, int64 [R]."""
+        raise NotImplementedError
 
-        Args:
-            rows, slots: int64 [R], instances, and under which of their probes.
-
-        Returns:
-            float32 [R, M_c].
-        """
+    def similarity(self, picked: Look, c: int) -> torch.Tensor:
+        """How alike R instances and the targets that ask of class c are in its curvature, times what the targets want: float32
+        [R, M_c]."""
         raise NotImplementedError
 
     def _solved(self, rows: torch.Tensor, c: int) -> torch.Tensor:
@@ -160,8 +158,11 @@ class Averaged(Part):
             wanted = self._solved(reads[rows], c) * (self.scale**2 * amounts[rows, c, None])
             self.asked[c] = _joined(self.asked[c], wanted)  # (M_c, d)
 
-    def similarity(self, look: Look, c: int, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-        return look[0].index_select(0, rows) @ self.asked[c].T
+    def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
+        return (look[0].index_select(0, rows),)
+
+    def similarity(self, picked: Look, c: int) -> torch.Tensor:
+        return picked[0] @ self.asked[c].T
 
 
 class Factored(Part):
@@ -195,10 +196,13 @@ class Factored(Part):
             self.asked[c] = _joined(self.asked[c], self._solved(reads[rows], c))  # (M_c, d)
             self.moved[c] = _joined(self.moved[c], moves[rows, slots] * amounts[rows, c, None])  # (M_c, h)
 
-    def similarity(self, look: Look, c: int, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         reads, moves = look
-        moves = moves.flatten(0, 1).index_select(0, rows * moves.shape[1] + slots)  # faster than moves[rows, slots]
-        return (reads.index_select(0, rows) @ self.asked[c].T).mul_(moves @ self.moved[c].T)
+        return reads.index_select(0, rows), _under(moves, rows, slots)
+
+    def similarity(self, picked: Look, c: int) -> torch.Tensor:
+        reads, moves = picked
+        return (reads @ self.asked[c].T).mul_(moves @ self.moved[c].T)
 
     def _moves(self, view: LayerView) -> torch.Tensor:
         """[B, R, h], or [B, 1, h] where all classes share it."""
@@ -233,15 +237,21 @@ class Summed(Part):
             solved = self._solved(chosen.flatten(0, 1), c).reshape(len(rows), gradients[0, 0].numel())
             self.asked[c] = _joined(self.asked[c], solved)  # (M_c, h·d)
 
-    def similarity(self, look: Look, c: int, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-        (gradients,) = look
-        chosen = gradients.flatten(0, 1).index_select(0, rows * gradients.shape[1] + slots)
-        return chosen.flatten(1) @ self.asked[c].T
+    def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
+        return (_under(look[0], rows, slots).flatten(1),)
+
+    def similarity(self, picked: Look, c: int) -> torch.Tensor:
+        return picked[0] @ self.asked[c].T
 
 
 def pooled_moves(view: LayerView) -> torch.Tensor:
     """How outputs move with a layer, over all its positions: [B, R, 1, H]."""
     return torch.stack([_summed(moves) for moves in view.each], dim=1)[:, :, None]
+
+
+def _under(given: torch.Tensor, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """given[rows, slots], faster."""
+    return given.flatten(0, 1).index_select(0, rows * given.shape[1] + slots)
 
 
 def _tempered(moves: torch.Tensor, scale: float) -> torch.Tensor:

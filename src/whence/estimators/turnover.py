@@ -2,8 +2,7 @@
 
 Three ways to the numbers of ``reference.py``:
 
-    affine   the only masked layer feeds the head: logits are affine in the mask, own(b) = W(h∘b)/q + c. One matrix
-             product gives all own logits, and their complement the flipped ones: (full − q·own) / (1 − q)
+    affine   the only masked layer feeds the head: outputs are affine in the mask (``affine.py``)
     chain    on a CPU, where behind the first mask there are only linear layers, functions of single units and masks: only kept
              units are computed, mask by mask (``chain.py``)
     masks    otherwise: many masks through the network at once, vectorized over the mask (``torch.func.vmap``), so that
@@ -14,9 +13,6 @@ A model that vmap cannot take is called once per mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -26,8 +22,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from whence.data import Batch, Dataset
 from whence.dropout import explicit, full
 from whence.errors import WhenceError
-from whence.estimators.base import mask_rows
+from whence.estimators.affine import Affine, measured
+from whence.estimators.base import distinct_masks, mask_rows
 from whence.estimators.chain import Chain, find_chain, positions
+from whence.estimators.cores import a_core_each
 from whence.estimators.head import features_of, find_head
 from whence.forward import evaluating, outputs
 from whence.quantities import Quantity
@@ -56,6 +54,8 @@ class Turnover:
     """
 
     version = 1
+    at_stake = 2**25
+    at_once = 2**22
     rows_of = staticmethod(mask_rows)
 
     def __init__(
@@ -72,7 +72,7 @@ class Turnover:
                 "no such precision", where="method turnover", got=repr(precision), expected=" or ".join(_PRECISIONS)
             )
         self.run, self.targets, self.quantity = run, targets, quantity
-        self.ids = mask_rows(run.train).labels.ids
+        self.ids = distinct_masks(run.train)
         self.layers = run.layers
         head = find_head(run.model, targets)
         self.affine = path == "auto" and head is not None and head.only
@@ -84,11 +84,9 @@ class Turnover:
             self.before = features_of(run.model, self.layers[self.chain.first], targets)[0]  # (M, D)
         if self.affine:
             assert head is not None and head.masked is not None
-            self.layer = self.layers[head.masked]
-            self.weight = head.linear.weight.detach().float()  # (C, D)
-            self.features = features_of(run.model, head.linear, targets)[0]  # (M, D)
-            bias = head.linear.bias
-            self.bias = torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().float()  # (C,)
+            self.masked, linear = head.masked, head.linear
+            features, labels = features_of(run.model, linear, targets)[0], self._target_values(slice(None))
+            self.head = Affine(features, linear.weight, linear.bias, self.layers[head.masked].keep, labels, quantity)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         ids = self.ids[start:stop]
@@ -105,26 +103,8 @@ class Turnover:
             if self.chain is not None:
                 parts = self._chain(self.chain, on_device)
             else:
-                parts = self._affine(on_device) if self.affine else self._masks(on_device)
+                parts = self.head.differences(on_device[self.masked]) if self.affine else self._masks(on_device)
         return (self.quantity.helps * parts).cpu().numpy()
-
-    def _affine(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
-        kept, q = bits[self.layer.layer].float(), self.layer.keep  # (R, D)
-        classes = len(self.weight)
-        result = kept.new_empty(len(kept), len(self.targets))
-        columns = max(1, _NUMBERS_AT_ONCE // (classes * kept.shape[1]))
-        for left in range(0, len(self.targets), columns):
-            part = slice(left, min(left + columns, len(self.targets)))
-            targets = self._target_values(part)
-            per_unit = self.features[part, None, :] * self.weight  # (m, C, D): what each unit adds to each logit
-            full = per_unit.sum(-1) + self.bias  # (m, C)
-            rows = max(1, _NUMBERS_AT_ONCE // full.numel())
-            for top in range(0, len(kept), rows):
-                block = kept[top : top + rows]
-                own = (block @ per_unit.reshape(-1, kept.shape[1]).T).view(len(block), *full.shape) / q + self.bias
-                flipped = (full - q * own) / (1 - q)
-                result[top : top + rows, part] = self._measure(flipped, targets) - self._measure(own, targets)
-        return result
 
     def _chain(self, chain: Chain, bits: dict[str, torch.Tensor]) -> torch.Tensor:
         rows = range(len(next(iter(bits.values()))))
@@ -132,13 +112,13 @@ class Turnover:
         result = torch.empty(len(units), len(self.targets), device=self.run.device)
         for left in range(0, len(self.targets), _TARGETS_AT_ONCE):
             part = slice(left, min(left + _TARGETS_AT_ONCE, len(self.targets)))
-            targets = self._target_values(part)
+            measure = measured(self.quantity, self._target_values(part))
             chain.begin(self.before[part])
-            with _a_core_each(self.run.device) as over:
+            with a_core_each(self.run.device) as over:
                 for top in range(0, len(units), _MASKS_AT_ONCE):
                     pairs = over(chain.pair, units[top : top + _MASKS_AT_ONCE])
                     own, flipped = map(torch.stack, zip(*pairs, strict=True))
-                    result[top : top + len(own), part] = self._measure(flipped, targets) - self._measure(own, targets)
+                    result[top : top + len(own), part] = measure(flipped) - measure(own)
         return result
 
     def _masks(self, bits: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -149,6 +129,7 @@ class Turnover:
         result = torch.empty(count, len(self.targets), device=self.run.device)
         for left in range(0, len(self.targets), columns):
             batch = self.targets.batch(np.arange(left, min(left + columns, len(self.targets)))).to(self.run.device)
+            measure = measured(self.quantity, batch.targets)
             for top in range(0, count, masks):
                 part = slice(top, min(top + masks, count))
                 multipliers = {}
@@ -158,8 +139,7 @@ class Turnover:
                         [value[part] / q, ~value[part] / (1 - q)]
                     )  # (2R, D): own, then flipped
                 own, flipped = self._under(multipliers, batch).chunk(2)  # (R, m, C) each
-                block = self._measure(flipped, batch.targets) - self._measure(own, batch.targets)
-                result[part, left : left + len(batch.targets)] = block
+                result[part, left : left + len(batch.targets)] = measure(flipped) - measure(own)
         return result
 
     def _largest_activation(self) -> int:
@@ -199,23 +179,5 @@ class Turnover:
             one({name: value[k] for name, value in multipliers.items()}) for k in range(len(next(iter(multipliers.values()))))
         ]).float()  # fmt: skip
 
-    def _measure(self, given: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """[K, m, C] → [K, m]."""
-        return self.quantity(given.flatten(0, 1), targets.repeat(len(given))).view(given.shape[:2])
-
     def _target_values(self, part: slice) -> torch.Tensor:
         return torch.from_numpy(self.targets.targets[part]).to(self.run.device)
-
-
-@contextmanager
-def _a_core_each(device: torch.device) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A ``map`` that gives each of torch's threads calls of its own: products too small to share one are done side by side."""
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield map
-        return
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)

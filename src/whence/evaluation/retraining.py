@@ -104,7 +104,7 @@ def retrain(
         "train": run.train.fingerprint(),
         "targets": data.fingerprint(),
     }
-    labels = Labels(data.ids, [data.name_of(row) for row in range(len(data))])
+    labels = Labels(data.ids, data.all_names())
     directory = None if out is None else begin(out, axis, labels, instances, owners, settings)
     work = _Work(recipe, run.train, data, owners, kind == "random", seed, None if directory is None else directory.path)
     pairs = [(subset, number) for subset in range(len(members)) for number in range(seeds)]
@@ -119,7 +119,7 @@ def retrain(
 
 def rows_of(train: Dataset, level: str) -> tuple[Labels, Labels, np.ndarray]:
     """The rows that can be left out, the training instances, and the row of each: int64 [I]."""
-    instances = Labels(train.ids, [train.name_of(row) for row in range(len(train))])
+    instances = Labels(train.ids, train.all_names())
     if level == "instance":
         return instances, instances, np.arange(len(train))
     if level != "group":

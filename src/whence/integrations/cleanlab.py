@@ -59,7 +59,7 @@ def datalab(run: Run, **options: Any) -> Any:
     labels = _labels(run)
     task, train = run.task, run.train
     assert isinstance(task, Classification)
-    table = {"name": [train.name_of(row) for row in range(len(train))], "label": task.show(labels)}
+    table = {"name": train.all_names(), "label": task.show(labels)}
     # Datalab orders classes by their names.
     order = np.argsort(np.array(task.classes, dtype=object).astype(str), kind="stable")
     lab = cleanlab.Datalab(table, label_name="label", task="classification")
