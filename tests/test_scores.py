@@ -7,6 +7,7 @@ import json
 import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -155,7 +156,7 @@ def test_even_means_without_anything_that_moves():
 def test_without_the_matrix(tmp_path):
     matrix = random_matrix(300, 4)
     scores = scores_of(matrix, tmp_path / "s", block_rows=100, keep_matrix=False, summary_k=5)
-    assert not list((tmp_path / "s").glob("block-*.npy"))
+    assert not (tmp_path / "s" / "matrix").exists()
     assert np.array_equal(scores.top(5).values, -np.sort(-matrix, axis=0)[:5].T)
     np.testing.assert_allclose(scores.mean_over_targets(), matrix.mean(1), rtol=1e-4, atol=1e-6)
     with pytest.raises(WhenceError, match="matrix of scores was not kept.*keep_matrix=True"):
@@ -188,13 +189,19 @@ def test_damaged_files_are_refused(tmp_path):
         ("scores.json", b"[1]", "expected a JSON object"),
         ("scores.json", json.dumps({"format": 9}).encode(), "scores of another format"),
         ("rows.parquet", b"nothing", "damaged file.*expected Parquet"),
-        ("block-00000.npy", b"\x93NUMPY", "damaged file.*expected a block of scores"),
+        (
+            "matrix/c/0/0",
+            b"\x93NUMPY",
+            r"damaged file in .*matrix/c/0/0: got 6 bytes in place of 120, expected a block of scores",
+        ),
+        ("matrix/zarr.json", b"{}", "damaged file.*got no codecs in zarr.json"),
+        ("matrix/zarr.json", b"\xff", "damaged file.*expected a block of scores"),
         ("block-00001.safetensors", b"\xff" * 64, "damaged file.*expected safetensors"),
         ("sizes.npy", b"x", "damaged file.*expected an array"),
         ("sizes.npy", npy(np.ones(4)), r"damaged file.*float64 \(4,\).*expected float64 \(3,\)"),
         ("null.npy", b"x", "damaged file.*expected an array"),
     ]:
-        folder = tmp_path / f"{name}{len(content)}"
+        folder = tmp_path / f"{name.replace('/', '-')}{len(content)}"
         scores_of(matrix, folder, block_rows=10, null=matrix[:4])
         (folder / name).write_bytes(content)
         with pytest.raises(WhenceError, match=message):
@@ -202,11 +209,9 @@ def test_damaged_files_are_refused(tmp_path):
             np.asarray(loaded)
             loaded.top(3)
             assert len(loaded.weights) == 3
-    objects = np.array([{"a": 1}] * 30, dtype=object).reshape(10, 3)
-    np.save(folder / "block-00000.npy", objects, allow_pickle=True)
-    (folder / "null.npy").unlink()
-    with pytest.raises(WhenceError, match="damaged file"):
-        np.asarray(load_scores(folder))
+    np.save(folder / "null.npy", np.array([{"a": 1}] * 30, dtype=object), allow_pickle=True)
+    with pytest.raises(WhenceError, match="damaged file.*null.npy"):
+        load_scores(folder)
     with pytest.raises(WhenceError, match="no scores in this directory"):
         load_scores(tmp_path / "nowhere")
 
@@ -333,3 +338,78 @@ def test_scores_of_a_run_with_groups_know_them(tmp_path):
     assert masks.for_groups() is masks
     with pytest.raises(whence.WhenceError, match="no groups in for_groups"):
         whence.influence(trained(epochs=1), "dev", method="kernel").for_groups()
+
+
+@pytest.mark.parametrize("values", ["noise", "few"])
+def test_the_matrix_is_a_zarr_array(tmp_path, values):
+    """Chunks of few different numbers are compressed, those of noise are not; the last block is a short one."""
+    zarr = pytest.importorskip("zarr")
+    matrix = random_matrix(53, 7) if values == "noise" else random_matrix(53, 7).round().clip(-1, 1)
+    scores = scores_of(matrix, tmp_path / "s", block_rows=10)
+    array = zarr.open_array(tmp_path / "s" / "matrix", mode="r")
+    np.testing.assert_array_equal(array[:], matrix)
+    assert array.chunks == (10, 7)
+    np.testing.assert_array_equal(load_scores(tmp_path / "s"), matrix)
+    chunk = tmp_path / "s" / "matrix" / "c" / "5" / "0"
+    assert (chunk.stat().st_size < 280) == (values == "few") == scores.matrix.packed
+    if values == "few":
+        for content in (b"", b"no frame", chunk.read_bytes()[:-3], pa.compress(b"x" * 10**7, "zstd", asbytes=True)):
+            chunk.write_bytes(content)
+            with pytest.raises(WhenceError, match="damaged file in .*matrix/c/5/0"):
+                np.asarray(load_scores(tmp_path / "s"))
+
+
+def test_other_libraries_open_the_tables(tmp_path):
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    matrix = random_matrix(9, 3)
+    path = scores_of(matrix).to_parquet(tmp_path / "pairs.parquet")
+    best = duckdb.sql(f"select target, name, score from '{path.as_posix()}' order by score desc limit 1").fetchall()
+    row, column = np.unravel_index(matrix.argmax(), matrix.shape)
+    assert best == [(1000 + column, f"r{row}", matrix.max())]
+    means = polars.read_parquet(path).group_by("id").agg(polars.col("score").mean()).sort("id")
+    np.testing.assert_allclose(means["score"], matrix.mean(1), rtol=1e-5)
+
+
+def test_shards_are_made_apart_and_read_together(tmp_path):
+    """Whoever comes last reads all; a lost process costs its own blocks only."""
+    matrix = random_matrix(53, 7)
+    whole = scores_of(matrix, tmp_path / "whole", block_rows=5)
+    asked = []
+
+    def part(rank, world=3, block_rows=5):
+        rows = Labels(whole.ids, whole.rows.names)
+        info = {key: whole.info[key] for key in ("method", "quantity", "unit", "level", "run")}
+        return compute(lambda a, b: asked.append(a) or matrix[a:b], rows, whole.columns, info, path=tmp_path / "s",
+                       block_rows=block_rows, shard=(rank, world))  # fmt: skip
+
+    assert part(1).missing() == [0, 2, 3, 5, 6, 8, 9]
+    with pytest.raises(WhenceError, match="unfinished scores.*7 blocks missing"):
+        load_scores(tmp_path / "s")
+    assert part(0).missing() == [2, 5, 8]
+    asked.clear()
+    assert part(1).missing() == [2, 5, 8] and not asked  # given again, nothing is made again
+    assert part(11, 12).missing() == [2, 5, 8]  # more processes than blocks
+    done = part(0, 1, None)  # the blocks are as they were begun
+    assert set(asked) == {10, 25, 40}
+    np.testing.assert_array_equal(done, matrix)
+    np.testing.assert_array_equal(done.top(4).rows, whole.top(4).rows)
+    for file in (tmp_path / "whole").rglob("*"):
+        if file.is_file():
+            assert (tmp_path / "s" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
+    with pytest.raises(WhenceError, match="shard of scores that are not stored"):
+        compute(lambda a, b: matrix[a:b], whole.rows, whole.columns, {}, shard=(0, 2))
+
+
+def test_shards_are_small_enough_for_all(tmp_path):
+    matrix = random_matrix(1000, 3)
+    scores = scores_of(matrix, tmp_path / "s", keep_matrix=False, summary_k=2, shard=(3, 8))
+    assert len(list(scores.ranges())) >= 8
+    assert len(scores.missing()) < len(list(scores.ranges()))
+
+
+def test_a_directory_that_nothing_describes_is_made_anew(tmp_path):
+    matrix = random_matrix(20, 3)
+    scores_of(matrix, tmp_path / "s", block_rows=5)
+    (tmp_path / "s" / "scores.json").unlink()
+    np.testing.assert_array_equal(scores_of(matrix + 1, tmp_path / "s", block_rows=10), matrix + 1)
+    assert len(list((tmp_path / "s").glob("block-*"))) == 2

@@ -21,6 +21,7 @@ from whence.errors import WhenceError
 from whence.fingerprints import digest, digest_tensors
 from whence.forward import device_of, evaluating, outputs
 from whence.models import ModelSpec, build, encode_more
+from whence.options import TrainingOptions
 from whence.quantities import LossFunction, Quantity, loss_of
 from whence.rundir import RunDirectory
 
@@ -209,7 +210,7 @@ def frozen(model: nn.Module) -> list[str]:
 
 
 def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, train: Any = None, dev: Any = None,
-             test: Any = None, loss: LossFunction | None = None) -> Run:  # fmt: skip
+             test: Any = None, loss: LossFunction | None = None, device: str | None = None) -> Run:  # fmt: skip
     """The run of a directory.
 
     A run that ``whence fit`` made reopens its data and model by itself. One of your own model or data needs them again.
@@ -218,9 +219,12 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
         path: the run directory.
         model: the module, of any weights; its weights are loaded from the run.
         train, dev, test, loss: as for ``Run``.
+        device: where the model will be asked: cpu, cuda, cuda:1, mps, or auto, which takes a GPU where there is one; None
+            leaves it where it is.
 
     Raises:
-        WhenceError: no run there; the model or data were your own and are not given; the data are not those of the run.
+        WhenceError: no run there; no such device; the model or data were your own and are not given; the data are not those of
+            the run.
     """
     directory = RunDirectory(path)
     config = directory.read_config()
@@ -257,6 +261,8 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(name not in config["frozen"])
+    if device is not None:
+        model.to(TrainingOptions(device=device).torch_device())
     run = Run(model, train, dev=dev, test=test, loss=loss, out=path, config={**config, "opened": True})
     if config.get("loss_fingerprint") != run.loss.fingerprint(run.task):
         raise WhenceError("another loss than the run's", where=str(directory.path), got=run.loss.name, expected=config.get("loss"),

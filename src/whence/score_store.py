@@ -4,18 +4,21 @@ Readable without this library:
 
     scores.json              method, its version and options, quantity, unit, shape, fingerprints, rows per block
     rows.parquet             id, name (group, group_name) of each row;   targets.parquet   id, name of each column
-    block-00012.npy          float32 [rows, M]; absent when only summaries are kept
-    block-00012.safetensors  its summary: the k largest and smallest of each column with their rows, and the sums of rows
+    matrix/                  float32 [N, M], a Zarr array (``score_matrix.py``); absent when only summaries are kept
+    block-00012.safetensors  a block's summary: the k largest and smallest of each column with their rows, and the sums of rows
     sizes.npy                float64 [M]: how large the scores of each column typically are; even sums of rows go by it
     null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
 
-A block is done when its summary is there; blocks depend on nothing but their rows, so any process may make any of them.
+The directory appears at once, with all that is not of a block. A block is done when its summary is there; blocks depend on
+nothing but their rows, so any process may make any of them, and none waits for another.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,14 +32,17 @@ import torch
 
 from whence.errors import StaleScoresError, WhenceError
 from whence.rundir import RunDirectory, write_aside
+from whence.score_matrix import ScoreMatrix
 from whence.scores import Labels, Scores
 from whence.summaries import ENTRIES, Summary, typical_sizes
 
 __all__ = ["TILE", "StoredScores", "begun", "compute", "load_scores"]
 
-FORMAT = 2
+FORMAT = 3
 TILE = 2**22  # scores that are looked at at a time: 16 MiB
 _ROWS_PER_EXTREME = 8
+_BLOCKS_EACH = 4  # that each of several processes makes, so that what a lost one had done is not lost
+_MATRIX = "matrix"
 
 
 @dataclass(eq=False, repr=False)
@@ -48,18 +54,20 @@ class StoredScores(Scores):
         assert self.path is not None
         return _directory(self.path)
 
+    @cached_property
+    def matrix(self) -> ScoreMatrix:
+        return ScoreMatrix(self.directory.path / _MATRIX, self.info["block_rows"], self.shape[1])
+
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
         if not self.info.get("matrix", True):
             raise WhenceError("the matrix of scores was not kept", where=str(self.path),
                               mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
-        directory, name, shape = self.directory, f"{_block(number)}.npy", (stop - start, self.shape[1])
         try:
-            block: np.ndarray = np.load(directory.path / name, mmap_mode="r", allow_pickle=False)
+            return self.matrix.read(number, stop - start)
         except (OSError, ValueError) as error:
-            raise directory.damaged(name, str(error), "a block of scores") from error
-        if block.shape != shape or block.dtype != np.float32:
-            raise directory.damaged(name, f"{block.dtype} {block.shape}", f"float32 {shape}")
-        return block
+            raise self.directory.damaged(
+                f"{_MATRIX}/{self.matrix.name(number)}", str(error), "a block of scores"
+            ) from error
 
     def _summary(self, number: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         name = f"{_block(number)}.safetensors"
@@ -86,6 +94,10 @@ class StoredScores(Scores):
         """Whether a block is done."""
         return self.directory.has(f"{_block(number)}.safetensors")
 
+    def missing(self) -> list[int]:
+        """Blocks that are not done: of scores that several processes make, or that were interrupted."""
+        return [number for number, _, _ in self.ranges() if not self.has_block(number)]
+
     def make_block(
         self, number: int, start: int, stop: int, tiles: Iterable[np.ndarray], progress: Callable[[int], None]
     ) -> None:
@@ -101,7 +113,7 @@ class StoredScores(Scores):
                 kept.append(tile)
             progress(len(tile))
         if kept:
-            _save(self.directory.path / f"{_block(number)}.npy", kept[0] if len(kept) == 1 else np.concatenate(kept))
+            self.matrix.write(number, kept[0] if len(kept) == 1 else np.concatenate(kept))
         self.directory.write_tensors(f"{_block(number)}.safetensors", summary.entries())
 
 
@@ -135,8 +147,7 @@ def load_scores(path: str | os.PathLike[str]) -> StoredScores:
     ):
         raise directory.damaged("scores.json", info.get("shape"), f"shape {[len(rows), len(columns)]}")
     scores = StoredScores(rows, columns, info, directory.path, null=_read_null(directory))
-    missing = [number for number, _, _ in scores.ranges() if not scores.has_block(number)]
-    if missing:
+    if missing := scores.missing():
         raise WhenceError("unfinished scores", where=str(path), got=f"{len(missing)} blocks missing",
                           mend="Give the same `whence influence` again to finish them.")  # fmt: skip
     return scores
@@ -157,6 +168,7 @@ def compute(
     width: int = 1,
     at_once: int = TILE,
     at_stake: int = TILE,
+    shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scores:
     """Fill scores block by block; on disk, only the blocks that are missing.
@@ -176,21 +188,27 @@ def compute(
         width: numbers that the method holds per row, if more than M.
         at_once: how many scores the method is asked for at once.
         at_stake: how many scores an interruption may lose.
+        shard: (rank, world), 0 ≤ rank < world: make only every world-th block, from number rank on. Then some may be ``missing``
+            when it returns.
         progress: told how many rows are finished, as they are.
 
     Raises:
-        WhenceError: scores that are not finite; the directory holds scores of other data, weights, targets or options.
+        WhenceError: scores that are not finite; a shard of scores without a directory; the directory holds scores of other
+            data, weights, targets or options.
     """
     # Without the matrix, enough rows that summaries are much smaller than it.
     numbers = max(len(columns), width)  # per row
     tile = max(1, at_once // numbers)
     tile -= tile % 64 if tile > 64 else 0  # round numbers of rows are multiplied faster
-    size = block_rows or max(
-        1, min(len(rows), tile if keep_matrix else max(at_stake // numbers, _ROWS_PER_EXTREME * summary_k))
-    )
+    most = tile if keep_matrix else max(at_stake // numbers, _ROWS_PER_EXTREME * summary_k)
+    size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, shard[1], most)
+    size = max(1, min(size, len(rows)))
     info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
             "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
     if path is None:
+        if shard[1] > 1:
+            raise WhenceError("a shard of scores that are not stored", where="shard", expected="a run with a directory",
+                              mend="Fit with out=DIRECTORY.")  # fmt: skip
         scores = Scores(rows, columns, info)
         for number, start, stop in scores.ranges():
             block = np.ascontiguousarray(block_of(start, stop), np.float32)
@@ -204,9 +222,12 @@ def compute(
     def one_by_one(some: np.ndarray) -> np.ndarray:
         return np.concatenate([block_of(row, row + 1) for row in some.tolist()])
 
+    rank, world = shard
     stored = StoredScores(rows, columns, info, path)
     described = _belongs(stored.directory, info)
-    for number, start, stop in stored.ranges():
+    if described:
+        stored.null = _read_null(stored.directory)
+    for number, start, stop in list(stored.ranges())[rank::world]:
         if described and stored.has_block(number):
             progress(stop - start)
             continue
@@ -215,26 +236,30 @@ def compute(
         if not described:  # not before there are scores: a method that cannot score leaves nothing behind
             if not np.isfinite(first).all():
                 raise _not_finite(start, stop)
-            _begin(stored)
+            stored.null = null()
+            whole = len(first) == len(rows)
+            _begin(
+                stored,
+                first,
+                typical_sizes(stored.null, first.__getitem__ if whole else of_rows or one_by_one, len(rows)),
+            )
             described = True
-        whole = len(first) == len(rows)
-        _measure(stored, null, first.__getitem__ if whole else of_rows or one_by_one)
         stored.make_block(number, start, stop, chain([first], tiles), progress)
-    _measure(stored, null, of_rows or one_by_one)
     return stored
 
 
-def _measure(
-    stored: StoredScores, null: Callable[[], np.ndarray | None], of_rows: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    """Write what null scores are, and how large scores typically are, where neither is known yet."""
-    directory = stored.directory
-    if stored.null is None:
-        if not directory.has("null.npy") and (drawn := null()) is not None:
-            _save(directory.path / "null.npy", drawn)
-        stored.null = _read_null(directory)
-    if not directory.has("sizes.npy"):
-        _save(directory.path / "sizes.npy", typical_sizes(stored.null, of_rows, len(stored.rows)))
+def _rows_per_block(count: int, tile: int, world: int, most: int) -> int:
+    """At most so many, fewer where each of several processes is to have some, and whole tiles, as these are multiplied alike."""
+    wanted = max(1, min(most, -(-count // (_BLOCKS_EACH * world)) if world > 1 else most))
+    return wanted if wanted <= tile else -(-wanted // tile) * tile
+
+
+def _rows_of_begun(path: Path | None) -> int | None:
+    """Rows per block of scores that were begun: they may have been divided for another number of processes."""
+    if path is None or not (directory := _directory(path)).has("scores.json"):
+        return None
+    found = directory.read_json("scores.json").get("block_rows")
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
@@ -265,17 +290,36 @@ def _belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
     return True
 
 
-def _begin(scores: StoredScores) -> None:
-    """Write both axes, then scores.json: where it is, they are. Blocks that nothing described are removed."""
-    rows, columns, directory = scores.rows, scores.columns, scores.directory
-    for file in [*directory.path.glob("block-*"), *directory.path.glob("null.npy"), *directory.path.glob("sizes.npy")]:
-        file.unlink()
-    table = {"id": rows.ids, "name": rows.names}
-    if rows.groups is not None:
-        table |= {"group": rows.groups, "group_name": rows.group_names}
-    directory.write_table("rows.parquet", pa.table(table))
-    directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
-    directory.write_json("scores.json", scores.info)
+def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
+    """Make the directory with all that is not of a block, and let it appear at once.
+
+    Another process may have been faster: then its directory stays.
+    """
+    rows, columns, path = scores.rows, scores.columns, scores.directory.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    directory = RunDirectory(aside)
+    try:
+        table = {"id": rows.ids, "name": rows.names}
+        if rows.groups is not None:
+            table |= {"group": rows.groups, "group_name": rows.group_names}
+        directory.write_table("rows.parquet", pa.table(table))
+        directory.write_table("targets.parquet", pa.table({"id": columns.ids, "name": columns.names}))
+        _save(aside / "sizes.npy", sizes)
+        if scores.null is not None:
+            _save(aside / "null.npy", scores.null)
+        if scores.info["matrix"]:
+            ScoreMatrix(aside / _MATRIX, scores.info["block_rows"], len(columns)).begin(len(rows), sample)
+        directory.write_json("scores.json", scores.info)
+        if path.exists() and not scores.directory.has("scores.json"):  # what nothing describes
+            shutil.rmtree(path)
+        try:
+            os.replace(aside, path)
+        except OSError:
+            if not _belongs(scores.directory, scores.info):
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 _WORDS = {

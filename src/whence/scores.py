@@ -172,7 +172,9 @@ class Scores:
                 what a row does to the mean loss, and is mostly about the few targets with the largest losses. The even one
                 finds harmful rows and groups better (docs/estimators.md).
         """
-        means: np.ndarray = np.concatenate([self._row_sums(*block, even=even) for block in self.ranges()]) / self.shape[1]
+        means: np.ndarray = (
+            np.concatenate([self._row_sums(*block, even=even) for block in self.ranges()]) / self.shape[1]
+        )
         if groups is None:
             return means
         labels, member = self._grouped(groups, None, "mean_over_targets")

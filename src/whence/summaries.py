@@ -108,7 +108,9 @@ class Summary:
         if not len(places):
             return
         width = tile.shape[1]
-        columns = (places % width).astype(np.uint16 if width <= 2**16 else np.int64)  # the short type is sorted by radix
+        columns = (places % width).astype(
+            np.uint16 if width <= 2**16 else np.int64
+        )  # the short type is sorted by radix
         order = np.argsort(columns, kind="stable")
         columns, places = columns[order], places[order]
         first = np.flatnonzero(np.r_[True, columns[1:] != columns[:-1]])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from whence.data import Classification
 from whence.estimators.affine import Affine
 from whence.quantities import loss_of, quantity_named
-from whence.data import Classification
 
 
 def head(*, classes=5, targets=70, units=24, scale=1.0, keep=0.5, quantity="loss", bias=True):
@@ -21,7 +21,12 @@ def head(*, classes=5, targets=70, units=24, scale=1.0, keep=0.5, quantity="loss
     labels = torch.randint(classes, (targets,), generator=generator)
     task = Classification(tuple(map(str, range(classes))))
     constant = torch.randn(classes, generator=generator) if bias else None
-    return Affine(features, weight, constant, keep, labels, quantity_named(quantity, task)), (features, weight, constant, labels)
+    return Affine(features, weight, constant, keep, labels, quantity_named(quantity, task)), (
+        features,
+        weight,
+        constant,
+        labels,
+    )
 
 
 def masks(count=300, units=24, keep=0.5):
@@ -29,7 +34,9 @@ def masks(count=300, units=24, keep=0.5):
 
 
 def plain(parts, kept, keep):
-    features, weight, constant, labels = (part if part is None else part.double() if part.is_floating_point() else part for part in parts)
+    features, weight, constant, labels = (
+        part if part is None else part.double() if part.is_floating_point() else part for part in parts
+    )
     constant = 0 if constant is None else constant
     losses = []
     for multiplier in (~kept / (1 - keep), kept / keep):

@@ -24,7 +24,7 @@ EVERY_METHOD = pytest.mark.parametrize("method", ["auto", *METHODS])
 
 
 def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def deaf(run):
@@ -75,7 +75,9 @@ def test_killed_scores_go_on_to_the_same_bits(tmp_path, method, monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(estimator, part, stopping)
             influence(run, name="killed", **arguments)
-        assert least <= len(list(killed.glob("block-*.npy"))) < len(list(whole.glob("block-*.npy")))
+        assert least <= len(list(killed.glob("block-*"))) < len(list(whole.glob("block-*")))
+        assert killed.exists() == bool(least)  # what is not of a block is there at once
+        assert not list(killed.parent.glob(".*"))
     with monkeypatch.context() as patch:
         patch.setattr("whence.estimators.dispatch.target_instances", interrupted)
         np.testing.assert_array_equal(influence(run, name="killed", **arguments), expected)

@@ -47,6 +47,17 @@ _MOST_NAMES = 10  # in one printed line
 @click.option(
     "--matrix/--no-matrix", default=True, show_default=True, help="Keep all scores, or only the extremes and means."
 )
+@click.option(
+    "--shard",
+    help="Of several processes that divide the work, which this is: RANK/WORLD, such as 0/4, or auto under torchrun, srun or "
+    "mpirun. The same command without it reads, and finishes, what they made.",
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where the model is asked: cpu, cuda, cuda:1, mps or auto. Under --shard auto, cuda is the process's own GPU.",
+)
 @as_json
 def influence(
     run: str,
@@ -57,16 +68,25 @@ def influence(
     level: str,
     name: str | None,
     matrix: bool,
+    shard: str | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Score every training instance on every target: positive helps, negative hurts."""
     from whence.estimators import influence as score
     from whence.resolution import resolution
     from whence.run import open_run
+    from whence.score_store import StoredScores
+    from whence.shards import local_rank, shard_named
 
+    with typed(shard="--shard"):
+        part = (0, 1) if shard is None else shard_named(shard)
+    if device == "cuda" and shard == "auto" and local_rank() is not None:
+        device = f"cuda:{local_rank()}"
     if top < 1:
         raise WhenceError("an option out of range", where="--top", got=top, expected="at least 1")
-    opened = open_run(run)
+    with typed(device="--device"):
+        opened = open_run(run, device=device)
     if targets is None:
         held_out = next((split for split in ("test", "dev") if split in opened.splits), "test")
         targets = "errors" if opened.task.kind == "classification" else held_out
@@ -75,8 +95,12 @@ def influence(
         aims = opened.more_targets(targets)
     with interruptible(lambda: "finished blocks of scores are kept"):
         scores = score(opened, aims, method=method, level=level, quantity=quantity, name=name, keep_matrix=matrix,
-                       target_set=Path(targets).name.partition(".")[0], progress=on_terminal())  # fmt: skip
-    assert scores.path is not None
+                       keep_top=max(top, 100), shard=part, target_set=Path(targets).name.partition(".")[0],
+                       progress=on_terminal())  # fmt: skip
+    assert isinstance(scores, StoredScores) and scores.path is not None
+    if shard is not None:
+        _say_what_is_made(as_json, scores, part)
+        return
     table = scores.to_parquet(scores.path / "top.parquet", k=top)
     floor = scores.noise_floor() if scores.null is not None and matrix else None
     record = {"scores": full_path(scores.path), "top": full_path(table), "shape": list(scores.shape),
@@ -136,6 +160,25 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
     lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
     record = finite({**found.to_json(), "truth": full_path(found.path)})
     opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]
+    answer(as_json, record, lines)
+
+
+def _say_what_is_made(as_json: bool, scores: Any, part: tuple[int, int]) -> None:
+    """Of scores that several processes make."""
+    blocks, missing, (rank, world) = len(list(scores.ranges())), scores.missing(), part
+    mine = len(range(rank, blocks, world))
+    record = {
+        "scores": full_path(scores.path),
+        "shard": list(part),
+        "blocks": blocks,
+        "made_here": mine,
+        "missing": missing,
+    }
+    left = "all are done" if not missing else f"{len(missing)} of {blocks} are still to be made by others"
+    lines = [
+        f"shard {rank}/{world}: {mine} of {blocks} blocks of scores; {left}",
+        f"scores: {scores.path}   the same command without --shard reads them, and makes what is missing",
+    ]
     answer(as_json, record, lines)
 
 

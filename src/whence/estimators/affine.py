@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 
 from whence.estimators.cores import a_core_each

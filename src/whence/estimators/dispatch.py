@@ -50,6 +50,7 @@ def influence(
     block_rows: int | None = None,
     null_masks: int = 512,
     target_set: str | None = None,
+    shard: tuple[int, int] = (0, 1),
     progress: bool = False,
     **options: Any,
 ) -> Scores:
@@ -73,6 +74,9 @@ def influence(
         block_rows: training rows per block; by default 16 MiB of scores (kronecker: 64), or up to 4 GiB that are not kept.
         null_masks: masks that were never trained on, scored alike, for the noise floor.
         target_set: what to call targets that have no name of their own in the default name, such as their file's.
+        shard: (rank, world), of processes that divide the work: this one makes every world-th block, and waits for none of the
+            others. What ``missing()`` then lists is theirs; the same call without ``shard`` reads what all have made, and makes
+            what is missing.
         progress: show a bar.
         options: of the method (kernel: residual, damping, subnetworks; kronecker: damping, share, looks; turnover: precision).
 
@@ -92,6 +96,8 @@ def influence(
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
     if keep_top < 1:
         raise WhenceError("no extremes to keep", where="keep_top", got=keep_top, expected="at least 1")
+    if not 0 <= shard[0] < shard[1]:
+        raise WhenceError("no such shard", where="shard", got=shard, expected="(rank, world) with 0 ≤ rank < world")
     if null_masks < FEWEST_MASKS:
         raise WhenceError("too few null masks", where="null_masks", got=null_masks, expected=f"at least {FEWEST_MASKS}")
     if method == "auto" and level == "auto" and run.train.groups is not None:
@@ -142,6 +148,7 @@ def influence(
             keep_matrix=keep_matrix,
             at_stake=question.estimator.at_stake,
             at_once=question.estimator.at_once,
+            shard=shard,
             width=sum(layer.units for layer in run.layers.values()),
             progress=bar.update,
         )

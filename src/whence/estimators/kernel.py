@@ -135,7 +135,7 @@ def mean_curvature(outputs: torch.Tensor, data: Dataset, loss: Quantity) -> floa
 def _second_moment(features: torch.Tensor) -> torch.Tensor:
     """Mean a aᵀ over instances [N, H], a one appended: float64 [H + 1, H + 1], pieces summed in double precision."""
     total = torch.zeros(features.shape[1] + 1, features.shape[1] + 1, dtype=torch.float64)
-    for some in features.split(1024):
+    for some in torch.split(features, 1024):
         whole = _with_one(some)
         total += whole.T @ whole
     return total / len(features)

@@ -206,8 +206,13 @@ class Kronecker:
 
     def _compared(self, c: int, picked: list[_Picked]) -> tuple[torch.Tensor, torch.Tensor]:
         """Places int64 [R] of instances among those asked for, and what class c adds to their scores: float32 [R, M_c]."""
-        each = [tuple(map(torch.cat, zip(*looks, strict=True))) for looks in zip(*(some.each for some in picked), strict=True)]
-        rows, places, residuals = (torch.cat([getattr(some, name) for some in picked]) for name in ("rows", "places", "residuals"))
+        each = [
+            tuple(map(torch.cat, zip(*looks, strict=True)))
+            for looks in zip(*(some.each for some in picked), strict=True)
+        ]
+        rows, places, residuals = (
+            torch.cat([getattr(some, name) for some in picked]) for name in ("rows", "places", "residuals")
+        )
         similar = self.reading.parts[0].similarity(each[0], c)
         for part, look in zip(self.reading.parts[1:], each[1:], strict=True):
             similar += part.similarity(look, c)
