@@ -81,7 +81,7 @@ def test_processes_divide_the_work(run):
     said = [json.loads(ended(worker)) for worker in workers]
     assert sum(each["made_here"] for each in said) == said[0]["blocks"] >= 4
     agree(
-        load_scores(said[0]["scores"]), whence.influence(whence.open_run(run), "test", method="kronecker", name="one")
+        load_scores(said[0]["scores"]), whence.influence(whence.open_run(run), "test", method="kronecker", name="alone")
     )
     assert json.loads(ended(whence_at(*arguments)))["shape"][0] > 300
 
@@ -115,7 +115,7 @@ whence.influence(whence.open_run(sys.argv[1]), "test", method="kernel", name="lo
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     assert not scores.missing()
     np.testing.assert_allclose(
-        scores, whence.influence(opened, "test", method="kernel", name="one"), rtol=1e-4, atol=1e-6
+        scores, whence.influence(opened, "test", method="kernel", name="undisturbed"), rtol=1e-4, atol=1e-6
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from whence.costs import Costs, costs
 from whence.estimators.dispatch import choose
 from whence.resolution import Resolution, resolution
 from whence.run import Run
@@ -16,13 +19,14 @@ _MOST_LAYERS = 8  # that are named one by one
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be said of a run before training. Time, memory and bytes on disk will join here.
+    """What can be said of a run before training.
 
     Attributes:
         rows: training instances; groups: groups of them, None without.
         units: masked units by layer.
         method: what "auto" will take.
         resolution: of published scores.
+        costs: seconds, memory and bytes, where they were tried.
     """
 
     rows: int
@@ -30,6 +34,7 @@ class Plan:
     units: dict[str, int]
     method: str
     resolution: Resolution
+    costs: Costs | None = None
 
     def lines(self) -> list[str]:
         """The same in plain words."""
@@ -43,18 +48,30 @@ class Plan:
             f"method auto: {self.method}",
             found.sentence(),
         ]
-        return lines if found.is_enough else [*lines, found.advice()]
+        lines += [] if found.is_enough else [found.advice()]
+        return lines if self.costs is None else [*lines, *self.costs.lines()]
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "resolution": self.resolution.to_json()}
+        costs = None if self.costs is None else self.costs.to_json()
+        return {**vars(self), "resolution": self.resolution.to_json(), "costs": costs}
 
 
-def plan(run: Run, runs: int = 1) -> Plan:
+def plan(
+    run: Run,
+    runs: int = 1,
+    *,
+    trial: bool = False,
+    options: Mapping[str, Any] | None = None,
+    targets: int | None = None,
+    out: str | os.PathLike[str] = ".",
+) -> Plan:
     """Look at data and model, trained or not.
 
     Args:
         run: the data, and a model with its masks in place.
         runs: how many runs of other seeds will be averaged.
+        trial: try on a sample what it will cost: some seconds. The others say of what (``costs.py``).
+        options: of training; targets: how many will be scored; out: where the run will lie.
 
     Raises:
         WhenceError: fewer than one run.
@@ -62,4 +79,5 @@ def plan(run: Run, runs: int = 1) -> Plan:
     found = resolution(run, runs=runs)
     units = {name: layer.units for name, layer in run.layers.items()}
     groups = found.ids if found.level == "group" else None
-    return Plan(len(run.train), groups, units, choose(run, run.loss), found)
+    tried = costs(run, options, targets=targets, out=out) if trial else None
+    return Plan(len(run.train), groups, units, choose(run, run.loss), found, tried)

@@ -36,11 +36,12 @@ from whence.score_matrix import ScoreMatrix
 from whence.scores import Labels, Scores
 from whence.summaries import ENTRIES, Summary, typical_sizes
 
-__all__ = ["TILE", "StoredScores", "begun", "compute", "load_scores"]
+__all__ = ["TILE", "StoredScores", "begun", "bytes_of_scores", "compute", "load_scores"]
 
 FORMAT = 3
 TILE = 2**22  # scores that are looked at at a time: 16 MiB
 _ROWS_PER_EXTREME = 8
+_FEWEST_EXTREMES = 16
 _BLOCKS_EACH = 4  # that each of several processes makes, so that what a lost one had done is not lost
 _MATRIX = "matrix"
 
@@ -183,7 +184,7 @@ def compute(
         of_rows: rows int64 [R] → float32 [R, M], a faster way to some rows; asked for how large scores typically are where
             there are no null scores and more than one block.
         block_rows: rows per block; by default ``at_once`` scores, or ``at_stake`` of which only the summary is kept.
-        summary_k: extreme rows kept per block and target.
+        summary_k: extreme rows kept per block and target; fewer beside a matrix of small blocks, where more can be looked up.
         keep_matrix: keep whole blocks, not only their summaries (on disk).
         width: numbers that the method holds per row, if more than M.
         at_once: how many scores the method is asked for at once.
@@ -196,15 +197,13 @@ def compute(
         WhenceError: scores that are not finite; a shard of scores without a directory; the directory holds scores of other
             data, weights, targets or options.
     """
+    tile = _rows_per_tile(len(columns), width, at_once)
     # Without the matrix, enough rows that summaries are much smaller than it.
-    numbers = max(len(columns), width)  # per row
-    tile = max(1, at_once // numbers)
-    tile -= tile % 64 if tile > 64 else 0  # round numbers of rows are multiplied faster
-    most = tile if keep_matrix else max(at_stake // numbers, _ROWS_PER_EXTREME * summary_k)
+    most = tile if keep_matrix else max(at_stake // max(len(columns), width), _ROWS_PER_EXTREME * summary_k)
     size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, shard[1], most)
     size = max(1, min(size, len(rows)))
     info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
-            "summary_k": min(summary_k, size), "matrix": keep_matrix or path is None}  # fmt: skip
+            "summary_k": _kept_extremes(summary_k, size, keep_matrix), "matrix": keep_matrix or path is None}  # fmt: skip
     if path is None:
         if shard[1] > 1:
             raise WhenceError("a shard of scores that are not stored", where="shard", expected="a run with a directory",
@@ -248,10 +247,36 @@ def compute(
     return stored
 
 
+def bytes_of_scores(
+    count: int, columns: int, *, width: int, masks: bool, at_once: int, at_stake: int, keep_matrix: bool, summary_k: int = 100,
+    null_masks: int = 512,
+) -> int:  # fmt: skip
+    """How large a directory of scores becomes, names and headers of files aside: arguments are as those of ``compute``."""
+    tile = _rows_per_tile(columns, width, at_once)
+    most = tile if keep_matrix else max(at_stake // max(columns, width), _ROWS_PER_EXTREME * summary_k)
+    size = max(1, min(_rows_per_block(count, tile, 1, most), count))
+    extremes = 2 * 12 * columns * _kept_extremes(summary_k, size, keep_matrix)
+    blocks = -(-count // size)
+    matrix = 4 * columns * size * blocks if keep_matrix else 0
+    return (
+        matrix + blocks * extremes + (16 + 24) * count + (8 + 24) * columns + (4 * columns * null_masks if masks else 0)
+    )
+
+
+def _rows_per_tile(columns: int, width: int, at_once: int) -> int:
+    rows = max(1, at_once // max(columns, width))
+    return rows - (rows % 64 if rows > 64 else 0)  # round numbers of rows are multiplied faster
+
+
 def _rows_per_block(count: int, tile: int, world: int, most: int) -> int:
     """At most so many, fewer where each of several processes is to have some, and whole tiles, as these are multiplied alike."""
     wanted = max(1, min(most, -(-count // (_BLOCKS_EACH * world)) if world > 1 else most))
     return wanted if wanted <= tile else -(-wanted // tile) * tile
+
+
+def _kept_extremes(wanted: int, size: int, keep_matrix: bool) -> int:
+    """Of a block; beside the matrix so few that a summary is about a fifth of its block: where more are asked for, it is read."""
+    return min(wanted, size, max(_FEWEST_EXTREMES, size // 32) if keep_matrix else size)
 
 
 def _rows_of_begun(path: Path | None) -> int | None:

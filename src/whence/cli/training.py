@@ -20,23 +20,33 @@ _ENCODERS = "A transformer encoder brings its own defaults of epochs, batch size
 @click.argument("data", metavar="DATA")
 @data_options
 @model_options
+@training_options
 @click.option(
     "--runs", default=1, show_default=True, help="How many runs, each of another seed, whose scores will be averaged."
 )
+@click.option("--targets", type=click.IntRange(1), help="How many targets will be scored.  [default: the test split]")
+@click.option("--out", default=".", help="Where the run will lie: whose disk is looked at.  [default: here]")
+@click.option(
+    "--trial/--no-trial",
+    default=True,
+    show_default=True,
+    help="Train and score a sample, to tell time and memory: some seconds.",
+)
 @as_json
 def plan(data: str, model: str, masked: str, max_length: int, keep: float | None, scheme: Any, seed: int, split_seed: int,
-         runs: int, as_json: bool, **given: Any) -> None:  # fmt: skip
-    """Say, before training, what published scores of these data and this model can tell apart. Nothing is written."""
+         runs: int, targets: int | None, out: str, trial: bool, as_json: bool, **given: Any) -> None:  # fmt: skip
+    """Say, before training, what it will cost, and what published scores can tell apart. Nothing is written."""
     from whence.data.loading import Source
     from whence.models import prepare
     from whence.planning import plan as foresee
     from whence.run import Run
 
+    options = _training(given, seed)
     with typed(seed="--split-seed"):
         source = Source(data, seed=split_seed, **given)
     shape = {"masked": masked, "keep": keep, "seed": seed, "scheme": scheme, "max_length": max_length}
     module, dataset = prepare(source.load(), model, **shape)
-    found = foresee(Run(module, dataset), runs)
+    found = foresee(Run(module, dataset), runs, trial=trial, options=options, targets=targets, out=out)
     lines = [found.lines()[0], *(f"note: {note}" for note in dataset.notes), *found.lines()[1:]]
     answer(as_json, {**found.to_json(), "notes": list(dataset.notes)}, lines)
 
@@ -67,9 +77,7 @@ def fit(
     from whence.models import prepare
     from whence.training import fit as train
 
-    options = {name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
-    options = {"seed": seed, **{name: value for name, value in options.items() if value is not None}}
-    TrainingOptions(**options)  # refused before anything is read
+    options = _training(given, seed)
     with typed(seed="--split-seed"):
         source = Source(data, seed=split_seed, **given)
     shape = {"masked": masked, "keep": keep, "seed": seed, "scheme": scheme, "max_length": max_length}
@@ -105,6 +113,14 @@ def demo(out: str, seed: int, as_json: bool) -> None:
     with interruptible(lambda: "finished epochs and blocks of scores are kept"):
         result = play(out, seed=seed, progress=on_terminal())
     answer(as_json, result.to_json(), result.lines())
+
+
+def _training(given: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Taken from what was given, the options of training, which are refused before anything is read."""
+    options = {name: given.pop(name) for name in TrainingOptions.__dataclass_fields__ if name in given}
+    options = {"seed": seed, **{name: value for name, value in options.items() if value is not None}}
+    TrainingOptions(**options)
+    return options
 
 
 def _task(run: Any) -> str:

@@ -1,0 +1,326 @@
+"""What training and scores will cost, told by a trial on a sample: seconds, memory, bytes on disk.
+
+A copy of the model is trained on a sample for three epochs, and scored on samples of several sizes. Making an estimator, and
+what it holds in memory, are of the form a + b·n + c·m in training rows n and targets m, the scores themselves d·n + e·n·m; with
+these found by (non-negative) least squares, they are foretold for N and M. The copy is trained because some methods do less for
+a model that is sure. Bytes on disk are added up.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import nn
+
+from whence.data import Dataset
+from whence.estimators.base import Grouped, InstanceEstimator, at_level, evenly
+from whence.estimators.dispatch import METHODS, choose
+from whence.forward import predict
+from whence.options import TrainingOptions
+from whence.run import Run, instance_table
+from whence.score_store import bytes_of_scores, compute
+from whence.scores import Labels
+from whence.training import fit
+
+__all__ = ["Costs", "costs"]
+
+_ENOUGH, _TOO_MUCH = 1.0, 4.0  # seconds that a trial should take, and at most begins to take
+_MOST_ROWS, _MOST_TARGETS = 4096, 512  # of samples
+_FEWEST_ROWS, _FEWEST_TARGETS = 64, 16
+_OVERHEAD, _LIBRARIES = 1.2, 128 * 2**20  # what allocators hold back, and libraries that are loaded later
+_BARE_BYTES = 400 * 2**20  # of a process that has loaded torch, where the system does not say
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run will cost on this machine, within a factor of about two.
+
+    Attributes:
+        targets: M; method: of scores.
+        fit_seconds, score_seconds: of training, and of scores on all targets.
+        memory: bytes, the most that the process will hold at a time, data and libraries included.
+        run_bytes, checkpoint_bytes: on disk, of the run, and more while it trains.
+        score_bytes, summary_bytes: on disk, of all scores, or of their summaries alone (``keep_matrix=False``).
+        free_bytes: of the disk that they will lie on.
+    """
+
+    targets: int
+    method: str
+    fit_seconds: float
+    score_seconds: float
+    memory: int
+    run_bytes: int
+    checkpoint_bytes: int
+    score_bytes: int
+    summary_bytes: int
+    free_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run and all scores fit on the disk."""
+        return self._fits(self.score_bytes)
+
+    def _fits(self, scores: int) -> bool:
+        return self.run_bytes + max(self.checkpoint_bytes, scores) <= self.free_bytes
+
+    def lines(self) -> list[str]:
+        """The same in plain words."""
+        lines = [
+            f"training takes about {_time(self.fit_seconds)}, scores on {self.targets:,} targets by {self.method} about "
+            f"{_time(self.score_seconds)} on this machine; up to {_size(self.memory)} of memory",
+            f"on disk: the run {_size(self.run_bytes)} and while it trains {_size(self.checkpoint_bytes)}, scores "
+            f"{_size(self.score_bytes)}, or {_size(self.summary_bytes)} without the matrix (--no-matrix); "
+            f"{_size(self.free_bytes)} are free",
+        ]
+        if not self.fits:
+            small = self._fits(self.summary_bytes)
+            mend = (
+                "score with --no-matrix, or on fewer targets" if small else "free some, or name another disk with --out"
+            )
+            lines.append(f"warning: the disk will not do: {mend}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "fits": self.fits}
+
+
+def costs(
+    run: Run, options: Mapping[str, Any] | None = None, *, targets: int | None = None, out: str | os.PathLike[str] = "."
+) -> Costs:
+    """Try on a sample what training and scores by method "auto" cost. Neither the model nor the run's data are changed.
+
+    Args:
+        run: the data, and a model with its masks in place, trained or not.
+        options: fields of ``TrainingOptions`` that are given; others are as the model recommends, or the defaults.
+        targets: M; by default the test split's, else dev's.
+        out: a path on the disk on which the run will lie; it need not be there.
+    """
+    chosen = TrainingOptions(**{**getattr(run.model, "whence_options", {}), **(options or {})})
+    among = run.splits.get("test") or run.splits.get("dev") or run.train
+    wanted = len(among) if targets is None else targets
+    with tempfile.TemporaryDirectory() as folder:
+        before = _resident()
+        seconds_of_epoch, model = _trained_copy(run, chosen)
+        sample = Run(model, run.train, loss=run.loss)
+        level = "instance" if run.train.groups is None else "group"
+        method = choose(sample, run.loss)
+        score_seconds, held = _score(sample, among, method, level, len(run.train), wanted, Path(folder))
+    masks = METHODS[method].rows_of(sample.train).masks
+    rows = len(run.train) if level == "instance" else len(np.unique(run.train.mask_ids))
+    parameters = sum(tensor.numel() * tensor.element_size() for tensor in run.model.state_dict().values())
+    learned = sum(tensor.numel() * 4 for tensor in run.model.parameters() if tensor.requires_grad)
+    tiles = 3 * 4 * min(METHODS[method].at_once, rows * wanted)
+    training = 3 * learned + 2 * 4 * chosen.batch_size * _activations(run)
+    size = partial(bytes_of_scores, rows, wanted, width=_width(run), masks=masks, at_once=METHODS[method].at_once,
+                   at_stake=METHODS[method].at_stake)  # fmt: skip
+    return Costs(
+        targets=wanted,
+        method=method,
+        fit_seconds=seconds_of_epoch * chosen.epochs,
+        score_seconds=score_seconds,
+        memory=int(_OVERHEAD * (before + parameters + max(training, held + tiles)) + _LIBRARIES),
+        run_bytes=int(parameters + _table_bytes(run)),
+        checkpoint_bytes=int(parameters * (1 if chosen.patience is None else 2) + 2 * learned),
+        score_bytes=size(keep_matrix=True),
+        summary_bytes=size(keep_matrix=False),
+        free_bytes=shutil.disk_usage(_existing(Path(out))).free,
+    )
+
+
+def _trained_copy(run: Run, options: TrainingOptions) -> tuple[float, nn.Module]:
+    """Seconds of an epoch on all training instances, and a copy of the model, trained on a sample of them."""
+    count, limit = _FEWEST_ROWS, options.exposure_limit
+    while True:
+        count = min(4 * count, len(run.train))
+        data = run.train.select(evenly(len(run.train), count))
+        began = time.perf_counter()
+        some = TrainingOptions(**{**options.to_json(), "epochs": 3, "patience": None})
+        sample = fit(copy.deepcopy(run.model), data, loss=run.loss, **some.to_json())
+        if time.perf_counter() - began > _ENOUGH or count in (len(run.train), _MOST_ROWS):
+            break
+    epoch = min(row["seconds"] for row in sample.history[1:])
+    began = time.perf_counter()
+    predict(sample.model, data)
+    passing = (time.perf_counter() - began) / count  # per instance
+    held_out = len(run.splits["dev"]) if "dev" in run.splits else 0
+    measured = 3 * min(len(run.train), limit) + held_out
+    step = max(epoch - 3 * min(count, limit) * passing, epoch / 4) / count
+    return step * len(run.train) + measured * passing, sample.model
+
+
+def _score(
+    sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, folder: Path
+) -> tuple[float, float]:
+    """Seconds of scores, and bytes that an estimator holds, for all rows and targets."""
+    n, m, first = min(_FEWEST_ROWS, len(sample.train)), min(_FEWEST_TARGETS, len(among)), 0.0
+    while True:
+        tried = _scored(sample, among, method, level, n, m, folder)
+        seconds = tried.preparing + tried.scoring
+        first = first or seconds
+        larger = min(2 * n, len(sample.train), _MOST_ROWS), min(2 * m, len(among), _MOST_TARGETS)
+        # What does not depend on rows and targets must not be most of it.
+        if seconds > max(_ENOUGH, 2 * first) or seconds > _TOO_MUCH or larger == (n, m):
+            break
+        n, m = larger
+    shapes = [(n, m), (n, max(1, m // 2)), (max(2, n // 2), m), (max(2, n // 2), max(1, m // 2))]
+    found = []
+    for shape in shapes:
+        tries = [
+            _scored(sample, among, method, level, *shape, folder) for _ in range(1 if seconds > _ENOUGH / 2 else 3)
+        ]
+        found.append(_Tried(min(one.preparing for one in tries), min(one.scoring for one in tries), tries[0].held))
+    preparing = _foretold(shapes, [one.preparing for one in found], (rows, targets), lambda n, m: [1, n, m])
+    scoring = _foretold(shapes, [one.scoring for one in found], (rows, targets), lambda n, m: [n, n * m])
+    held = _foretold(shapes, [one.held for one in found], (rows, targets), lambda n, m: [1, n, m])
+    return preparing + scoring, held
+
+
+def _foretold(
+    shapes: list[tuple[int, int]],
+    values: list[float],
+    wanted: tuple[int, int],
+    terms: Callable[[int, int], list[float]],
+) -> float:
+    """A sum of terms in rows and targets, none of them negative, that is fitted to some shapes, at another."""
+    known = np.array([terms(*shape) for shape in shapes], np.float64)
+    scale = known.max(axis=0)
+    found, _ = nnls(known / scale, np.array(values, np.float64))
+    return float(found / scale @ np.array(terms(*wanted), np.float64))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Seconds of making an estimator, and of its scores, files and all; bytes that it holds."""
+
+    preparing: float
+    scoring: float
+    held: int
+
+
+def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int, folder: Path) -> _Tried:
+    """n × m scores."""
+    run = Run(sample.model, sample.train.select(evenly(len(sample.train), n)), loss=sample.loss)
+    targets = among.select(evenly(len(among), m))
+    kind, path = METHODS[method], Path(tempfile.mkdtemp(dir=folder)) / "scores"
+    began = time.perf_counter()
+    members = kind.rows_of(run.train)
+    rows = at_level(members, level)
+    single = kind(run, targets, run.loss)
+    made = time.perf_counter()
+    estimator: Any = single
+    if rows is not members:
+        estimator = Grouped(cast(InstanceEstimator, single), cast(np.ndarray, members.labels.groups))
+    compute(
+        estimator.block,
+        rows.labels,
+        Labels(targets.ids, targets.all_names()),
+        {"method": method},
+        path=path,
+        null=lambda: estimator.null(512, seed=0) if rows.masks else None,
+        of_rows=None if rows.masks else estimator.of_rows,
+        width=_width(run),
+        at_once=kind.at_once,
+        at_stake=kind.at_stake,
+    )
+    ended = time.perf_counter()
+    shutil.rmtree(path.parent)
+    return _Tried(made - began, ended - made, _held(single))
+
+
+def _held(thing: Any, seen: set[int] | None = None) -> int:
+    """Bytes of the tensors and arrays that an estimator holds, other than data and model."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen or isinstance(thing, Run | Dataset | nn.Module | str | bytes | int | float):
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, torch.Tensor):
+        return thing.numel() * thing.element_size()
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, dict):
+        return sum(_held(value, seen) for value in thing.values())
+    if isinstance(thing, list | tuple | set):
+        return sum(_held(value, seen) for value in thing)
+    return sum(_held(value, seen) for value in vars(thing).values()) if hasattr(thing, "__dict__") else 0
+
+
+def _activations(run: Run) -> int:
+    """Numbers that all modules write for one instance, at most: what a training step keeps of it."""
+    written = 0
+
+    def measure(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal written
+        written += output.numel() if isinstance(output, torch.Tensor) else 0
+
+    hooks = [module.register_forward_hook(measure) for module in run.model.modules() if not list(module.children())]
+    try:
+        predict(run.model, run.train.select(np.arange(1)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return written
+
+
+def _table_bytes(run: Run) -> int:
+    """Of the table of instances, by the size of a sample of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    total = 0
+    for data in run.splits.values():
+        some = data.select(evenly(len(data), 2000))
+        buffer = pa.BufferOutputStream()
+        pq.write_table(instance_table({"train": some}), buffer, compression="zstd")
+        total += buffer.getvalue().size * len(data) // len(some)
+    return total
+
+
+def _width(run: Run) -> int:
+    return sum(layer.units for layer in run.layers.values())
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that is there."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _BARE_BYTES
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _time(seconds: float) -> str:
+    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} seconds" if seconds >= 2 else f"{max(seconds, 0.1):.1f} seconds"
+
+
+def _size(count: float) -> str:
+    for size, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count / 2**10:.0f} KiB"
