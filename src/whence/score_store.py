@@ -202,8 +202,8 @@ def compute(
     most = tile if keep_matrix else max(at_stake // max(len(columns), width), _ROWS_PER_EXTREME * summary_k)
     size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, shard[1], most)
     size = max(1, min(size, len(rows)))
-    info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "block_rows": size,
-            "summary_k": _kept_extremes(summary_k, size, keep_matrix), "matrix": keep_matrix or path is None}  # fmt: skip
+    info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "matrix": keep_matrix or path is None,
+            "block_rows": size, "summary_k": _kept_extremes(summary_k, size, keep_matrix)}  # fmt: skip
     if path is None:
         if shard[1] > 1:
             raise WhenceError("a shard of scores that are not stored", where="shard", expected="a run with a directory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -15,10 +15,22 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Rows", "at_level", "cholesky", "distinct_masks",
-           "evenly", "frozen", "instance_rows", "mask_rows"]  # fmt: skip
+__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level", "cholesky",
+           "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "mask_rows"]  # fmt: skip
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 _MEMBERS_AT_ONCE = 4096
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def dtype_named(precision: str, where: str) -> torch.dtype:
+    """Raises:
+    WhenceError: no such precision.
+    """
+    if precision not in _DTYPES:
+        raise WhenceError("no such precision", where=where, got=repr(precision), expected=" or ".join(_DTYPES))
+    return _DTYPES[precision]
 
 
 def evenly(count: int, most: int) -> np.ndarray:

@@ -21,9 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whence.data import Batch, Dataset
 from whence.dropout import explicit, full
-from whence.errors import WhenceError
 from whence.estimators.affine import Affine, measured
-from whence.estimators.base import distinct_masks, mask_rows
+from whence.estimators.base import Precision, distinct_masks, dtype_named, mask_rows
 from whence.estimators.chain import Chain, find_chain, positions
 from whence.estimators.cores import a_core_each
 from whence.estimators.head import features_of, find_head
@@ -35,7 +34,6 @@ __all__ = ["Turnover"]
 
 _NUMBERS_AT_ONCE = 2**22  # outputs or masked activations held at a time
 _TARGETS_AT_ONCE, _MASKS_AT_ONCE = 256, 64  # of a chain: activations that stay in the cache
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Turnover:
@@ -65,12 +63,9 @@ class Turnover:
         quantity: Quantity,
         *,
         path: Literal["auto", "vmap", "loop"] = "auto",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
     ) -> None:
-        if precision not in _PRECISIONS:
-            raise WhenceError(
-                "no such precision", where="method turnover", got=repr(precision), expected=" or ".join(_PRECISIONS)
-            )
+        dtype = dtype_named(precision, "method turnover")
         self.run, self.targets, self.quantity = run, targets, quantity
         self.ids = distinct_masks(run.train)
         self.layers = run.layers
@@ -79,7 +74,7 @@ class Turnover:
         self.loop = path == "loop"
         # Mask by mask suits cores; other devices want many at once.
         chains = path == "auto" and not self.affine and run.device.type == "cpu"
-        self.chain = find_chain(run.model, targets, _PRECISIONS[precision]) if chains else None
+        self.chain = find_chain(run.model, targets, dtype) if chains else None
         if self.chain is not None:
             self.before = features_of(run.model, self.layers[self.chain.first], targets)[0]  # (M, D)
         if self.affine:
