@@ -1,6 +1,6 @@
 """How fast training with masks and scores of masks are, as ratios within one process.
 
-    python -m benchmarks.speed [--sections demo,step,masks,scale] [--threads 2] [--repeats 5]
+    python -m benchmarks.speed [--sections demo,step,masks,scale,compiled] [--threads 2] [--repeats 5]
 
     demo   the size of the authors' demonstration (Kobayashi et al. 2020): 3,000 training instances × 200 targets, a perceptron
            784-768-768-768-10 without biases, masks behind the first and the third hidden layer. Exact scores in float32 and with
@@ -8,8 +8,9 @@
            two forward passes for each training instance) on 100 of the instances, times 30. Error: standard deviation of the
            difference from the plain loop's scores, in standard deviations of these.
     step   a training step (forward, backward, AdamW) of a perceptron 784-512-512-10 at batch 128 with turn-over dropout behind both
-           hidden layers, against ordinary dropout in the same places.
-
+           hidden layers, and of a head 384-1024-2 on MiniLM's features at batch 32, against ordinary dropout in the same places.
+    compiled   the perceptron's step under torch.compile(fullgraph=True), which refuses graph breaks. Needs a C++ compiler; not in
+           the short set.
     masks  bits of masks per second and core, 4,096 ids × 1,024 units, at keep rates ½ and ¼.
     scale  first-order scores of 10⁴, 10⁵ and 10⁶ training instances × 1,000 targets behind a layer of 1,024 masked units, in blocks
            of 4,096 of which only the mean over targets is kept: seconds beside those of the bare product of [N, 1,024] and
@@ -55,7 +56,9 @@ def main() -> None:
     file = RESULTS / "speed.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for section in arguments.sections.split(","):
-        found |= {"demo": demo, "step": step, "masks": masks, "scale": scale}[section](arguments.repeats)
+        found |= {"demo": demo, "step": step, "compiled": compiled, "masks": masks, "scale": scale}[section](
+            arguments.repeats
+        )
     found |= {"threads": arguments.threads, "torch": torch.__version__}
     file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -91,21 +94,46 @@ def demo(repeats: int) -> dict[str, Any]:
 
 
 def step(repeats: int) -> dict[str, Any]:
-    """A training step with masks next to one with ordinary dropout."""
+    """Training steps with masks next to those with ordinary dropout."""
+    found = {}
+    for name, widths, batch, key in (
+        ("perceptron 784-512-512-10, batch 128", [784, 512, 512, 10], 128, "step_vs_dropout"),
+        ("head 384-1024-2 on MiniLM's features, batch 32", [384, 1024, 2], 32, "head_step_vs_dropout"),
+    ):
+        masked, ordinary = (hidden_dropout(widths, bias=True) for _ in range(2))
+        whence.attach(masked)
+        took = step_seconds([masked, ordinary], widths, batch)
+        ratios = took[:, 0] / took[:, 1]
+        found[key] = float(np.median(ratios))
+        print(f"{name}: a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks "
+              f"{quartiles(ratios, 3)} times that")  # fmt: skip
+    return found
+
+
+def compiled(repeats: int) -> dict[str, Any]:
+    """The same perceptron under torch.compile, which is told to refuse graph breaks."""
     masked, ordinary = (hidden_dropout([784, 512, 512, 10], bias=True) for _ in range(2))
     whence.attach(masked)
-    both = [(model.train(), torch.optim.AdamW(model.parameters())) for model in (masked, ordinary)]
+    models = [torch.compile(model, fullgraph=True) for model in (masked, ordinary)]
+    took = step_seconds(models, [784, 512, 512, 10], 128)
+    ratios = took[:, 0] / took[:, 1]
+    print(f"compiled without graph breaks: a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks "
+          f"{quartiles(ratios, 3)} times that")  # fmt: skip
+    return {"compiled_step_vs_dropout": float(np.median(ratios))}
+
+
+def step_seconds(models: list[Any], widths: list[int], size: int) -> np.ndarray:
+    """Of models in turns: [steps, models]."""
+    both = [(model.train(), torch.optim.AdamW(model.parameters())) for model in models]
     generator, seconds = torch.Generator().manual_seed(0), []
     for _ in range(STEPS + 10):
-        batch = torch.rand(128, 784, generator=generator), torch.randint(0, 10, (128,), generator=generator)
-        ids = torch.randint(0, 2**62, (128,), generator=generator)
+        batch = (
+            torch.rand(size, widths[0], generator=generator),
+            torch.randint(widths[-1], (size,), generator=generator),
+        )
+        ids = torch.randint(0, 2**62, (size,), generator=generator)
         seconds.append([one_step(model, optimizer, *batch, ids) for model, optimizer in both])
-    took = np.array(seconds[10:])
-    ratios = took[:, 0] / took[:, 1]
-    print(
-        f"a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks {quartiles(ratios, 3)} times that"
-    )
-    return {"step_vs_dropout": float(np.median(ratios))}
+    return np.array(seconds[10:])
 
 
 def masks(repeats: int) -> dict[str, Any]:

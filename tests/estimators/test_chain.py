@@ -139,3 +139,27 @@ def test_rounded_to_bfloat16_scores_are_close():
     assert 0 < (rounded - exact).std() < 0.05 * exact.std()
     with pytest.raises(whence.WhenceError, match=r"no such precision.*'half'.*float32 or bfloat16"):
         influence(run, "test", method="turnover", precision="half")
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_all_units_of_many_masks_at_once(name, threads, monkeypatch):
+    """What a processor with units for bfloat16 does, in float32, so that it can be told from rounding."""
+    monkeypatch.setattr("whence.estimators.turnover.multiplies_fast", lambda dtype: True)
+    monkeypatch.setattr("whence.estimators.turnover._MASKS_TOGETHER", 3)
+    monkeypatch.setattr("whence.estimators.turnover._MASKS_AT_ONCE", 6)
+    monkeypatch.setattr("whence.estimators.turnover._TARGETS_AT_ONCE", 16)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        run = run_of(CHAINS[name]())
+        scores = influence(run, "test", method="turnover")
+        np.testing.assert_allclose(scores, reference(run, run.splits["test"]), atol=2e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_layers_of_one_width_do_not_share_memory(monkeypatch):
+    monkeypatch.setattr("whence.estimators.turnover.multiplies_fast", lambda dtype: True)
+    run = run_of(network(6, 16, 16, 16, 16, 3, where=("1", "5")))
+    np.testing.assert_allclose(influence(run, "test", method="turnover"), reference(run, run.splits["test"]), atol=2e-5)

@@ -5,11 +5,14 @@ whose outputs are masked, the rows; each mask and its complement together cost o
 where both sub-networks read the same values h, the flipped one is what is left: W(h∘(1 − b)) = Wh − W(h∘b). What lies before the
 first mask is computed once per target. Nothing is approximated: in float32 the outputs are those of the model to rounding.
 
-bfloat16 rounds weights, and what lies between products, to 8 bits; sums within a product are in float32.
+bfloat16 rounds weights, and what lies between products, to 8 bits; sums within a product are in float32. A processor with
+units for products of bfloat16 (AMX) multiplies faster than it gathers kept units: there all units are computed, of many masks at
+once, and masks are multiplied in.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +27,7 @@ from whence.dropout import TurnOverDropout, explicit
 from whence.estimators.head import Written, close
 from whence.forward import device_of, evaluating, outputs
 
-__all__ = ["Chain", "find_chain", "positions"]
+__all__ = ["Chain", "find_chain", "multiplies_fast", "positions"]
 
 _NOTHING = (nn.Identity, nn.Dropout)  # in evaluation
 
@@ -57,6 +60,7 @@ class Chain:
         self.blocks, self.keeps, self.dtype, self.first = blocks, keeps, dtype, blocks[0].read
         self.biases = [None if block.linear.bias is None else block.linear.bias.detach().to(dtype) for block in blocks]
         self.weights = [self._weights(block) for block in blocks]
+        self._memory = threading.local()
 
     def _weights(self, block: _Block) -> tuple[torch.Tensor, torch.Tensor]:
         """For a mask and for its complement, [H, D]; of blocks that read masked units [D, H], times what masks multiply kept
@@ -70,10 +74,49 @@ class Chain:
 
     def begin(self, features: torch.Tensor) -> None:
         """What the first mask is laid on, for the next targets: [m, D]."""
+        self.features = features.to(self.dtype)
         self.transposed = features.T.contiguous().to(self.dtype)
+        weight = self.blocks[0].linear.weight.detach().float()
+        # What the first layer would make of all units, times what the flipped mask multiplies by: [m, H].
+        self._whole_sums = (self.features.float() @ weight.T / (1 - self.keeps[self.first])).to(self.dtype)
+        self._dense = [block.linear.weight.detach().T.contiguous().to(self.dtype) for block in self.blocks]
         self.whole = None
         if self.blocks[0].written is None:
             self.whole = (self.transposed.T.float() @ self.weights[0][1].float()).to(self.dtype)
+
+    @torch.no_grad()
+    def together(self, bits: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``pair``, of K masks, bool [K, D] of each layer, at once, all units computed: [K, m, C] each."""
+        (size, columns), masks = self.features.shape, len(bits[self.first])
+        own, flipped = self._multipliers(self.first, bits)
+        read = torch.mul(self.features, own, out=self._scratch("read", (masks, size, columns)))
+        values = self._scratch(0, (2, masks, size, self._dense[0].shape[1]))
+        torch.mm(read.view(-1, columns), self._dense[0], out=values[0].view(-1, values.shape[-1]))
+        q = self.keeps[self.first]
+        torch.sub(self._whole_sums, values[0], alpha=q / (1 - q), out=values[1])
+        values = self._finished(0, values, None)
+        for number in range(1, len(self.blocks)):
+            if (name := self.blocks[number].read) is not None:
+                own, flipped = self._multipliers(name, bits)
+                values[0] *= own
+                values[1] *= flipped
+            written = self._scratch(number, (2, masks, size, self._dense[number].shape[1]))
+            torch.mm(values.view(-1, values.shape[-1]), self._dense[number], out=written.view(-1, written.shape[-1]))
+            values = self._finished(number, written, None)
+        found = values.float()
+        return (found[0], found[1]) if found is not values else (found[0].clone(), found[1].clone())
+
+    def _multipliers(self, name: str, bits: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What masks and their complements multiply the units of a layer by: [K, 1, D] each."""
+        q = self.keeps[name]
+        return (bits[name] / q).to(self.dtype)[:, None], (~bits[name] / (1 - q)).to(self.dtype)[:, None]
+
+    def _scratch(self, use: str | int, shape: tuple[int, ...]) -> torch.Tensor:
+        """Memory of this thread, of whatever content, that the next call uses again: new memory costs as much as a product."""
+        kept: dict[Any, torch.Tensor] = self._memory.__dict__
+        if (use, shape) not in kept:
+            kept[use, shape] = torch.empty(shape, dtype=self.dtype)
+        return kept[use, shape]
 
     @torch.no_grad()
     def pair(self, units: _Units) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,6 +180,12 @@ def find_chain(model: nn.Module, data: Dataset, dtype: torch.dtype = torch.float
         if not (close(found[0], own) and close(found[1], flipped)):
             return None
     return Chain(blocks, chain.keeps, dtype)
+
+
+def multiplies_fast(dtype: torch.dtype) -> bool:
+    """Whether the processor has units for products of a type, so that computing all units takes less time than choosing some."""
+    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return dtype == torch.bfloat16 and bool(has_tiles())
 
 
 def positions(bits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,5 +268,6 @@ def _blocks(modules: list[nn.Module]) -> list[_Block] | None:
         elif type(module) in ACTIVATIONS:
             if mask is not None or not blocks:
                 return None
-            blocks[-1].functions.append(module.forward)  # not the module: a mask may hang on it
+            # Not the module: a mask may hang on it. What it is given is never needed again.
+            blocks[-1].functions.append(torch.relu_ if type(module) is nn.ReLU else module.forward)
     return blocks if blocks and mask is None else None

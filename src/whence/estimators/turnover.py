@@ -23,7 +23,7 @@ from whence.data import Batch, Dataset
 from whence.dropout import explicit, full
 from whence.estimators.affine import Affine, measured
 from whence.estimators.base import Precision, distinct_masks, dtype_named, mask_rows
-from whence.estimators.chain import Chain, find_chain, positions
+from whence.estimators.chain import Chain, find_chain, multiplies_fast, positions
 from whence.estimators.cores import a_core_each
 from whence.estimators.head import features_of, find_head
 from whence.forward import evaluating, outputs
@@ -33,7 +33,7 @@ from whence.run import Run
 __all__ = ["Turnover"]
 
 _NUMBERS_AT_ONCE = 2**22  # outputs or masked activations held at a time
-_TARGETS_AT_ONCE, _MASKS_AT_ONCE = 256, 64  # of a chain: activations that stay in the cache
+_TARGETS_AT_ONCE, _MASKS_AT_ONCE, _MASKS_TOGETHER = 256, 64, 16  # of a chain: activations that stay in the cache
 
 
 class Turnover:
@@ -102,17 +102,24 @@ class Turnover:
         return (self.quantity.helps * parts).cpu().numpy()
 
     def _chain(self, chain: Chain, bits: dict[str, torch.Tensor]) -> torch.Tensor:
-        rows = range(len(next(iter(bits.values()))))
-        units = [{name: positions(value[row]) for name, value in bits.items()} for row in rows]
-        result = torch.empty(len(units), len(self.targets), device=self.run.device)
+        count = len(next(iter(bits.values())))
+        dense = multiplies_fast(chain.dtype)
+        size = _MASKS_TOGETHER if dense else 1
+        parts = [{name: value[top : top + size] for name, value in bits.items()} for top in range(0, count, size)]
+        units = [] if dense else [{name: positions(value[0]) for name, value in part.items()} for part in parts]
+        result = torch.empty(count, len(self.targets), device=self.run.device)
         for left in range(0, len(self.targets), _TARGETS_AT_ONCE):
             part = slice(left, min(left + _TARGETS_AT_ONCE, len(self.targets)))
             measure = measured(self.quantity, self._target_values(part))
             chain.begin(self.before[part])
             with a_core_each(self.run.device) as over:
-                for top in range(0, len(units), _MASKS_AT_ONCE):
-                    pairs = over(chain.pair, units[top : top + _MASKS_AT_ONCE])
-                    own, flipped = map(torch.stack, zip(*pairs, strict=True))
+                for top in range(0, count, _MASKS_AT_ONCE):
+                    if dense:
+                        some = parts[top // size : (top + _MASKS_AT_ONCE) // size]
+                        own, flipped = map(torch.cat, zip(*over(chain.together, some), strict=True))
+                    else:
+                        pairs = over(chain.pair, units[top : top + _MASKS_AT_ONCE])
+                        own, flipped = map(torch.stack, zip(*pairs, strict=True))
                     result[top : top + len(own), part] = measure(flipped) - measure(own)
         return result
 
