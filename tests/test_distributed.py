@@ -1,8 +1,9 @@
-"""Masks do not know how many processes there are: DDP on two equals one process on the whole batch."""
+"""Masks do not know how many processes there are: two or four train as one does on the whole batch, by whatever engine."""
 
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 import whence
 from tests.toys import blobs, network
+from whence.attachment import attached
+from whence.dropout import in_force
 
 STEPS, BATCH = 5, 16
 
@@ -34,27 +37,99 @@ def train(model, batches):
         optimizer.step()
 
 
-def worker(rank, world, folder):
-    dist.init_process_group("gloo", init_method=(Path(folder) / "rendezvous").as_uri(), rank=rank, world_size=world)
-    items = rows()
+def ddp(model, items, rank, world):
     loader = DataLoader(items, batch_size=BATCH // world, sampler=DistributedSampler(items, world, rank, shuffle=False))
-    model = DistributedDataParallel(network(6, 32, 3))
+    wrapped = DistributedDataParallel(model)
+    train(wrapped, loader)
+    return model.state_dict()
+
+
+def by_accelerate(model, items, rank, world):
+    """As in any script of accelerate: it divides what the loader gives, ids with the rest."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(items, batch_size=BATCH // world)
+    wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for ids, x, y in loader:
+        optimizer.zero_grad()
+        with whence.own(ids):
+            accelerator.backward(nn.functional.cross_entropy(wrapped(x), y))
+        optimizer.step()
+    return accelerator.unwrap_model(wrapped).state_dict()
+
+
+def fsdp(model, items, rank, world):
+    """Weights divided among the processes, those of the first layer frozen, as of an encoder under LoRA."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model[0].requires_grad_(False)
+    mesh = init_device_mesh("cpu", (world,))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    loader = DataLoader(items, batch_size=BATCH // world, sampler=DistributedSampler(items, world, rank, shuffle=False))
     train(model, loader)
-    if rank == 0:
-        torch.save(model.module.state_dict(), os.path.join(folder, "weights.pt"))
+    return {name: value.full_tensor() for name, value in model.state_dict().items()}
+
+
+ENGINES = {engine.__name__: engine for engine in (ddp, by_accelerate, fsdp)}
+
+
+def worker(rank, world, folder, engine):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "localhost",
+                   "MASTER_PORT": (Path(folder) / "port").read_text()}  # fmt: skip
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    model = network(6, 32, 3)
+    seen = masks_seen(model)
+    weights = ENGINES[engine](model, rows(), rank, world)
+    torch.save((weights, seen), os.path.join(folder, f"{rank}.pt"))
     dist.barrier()  # a process that leaves first can abort the other's threads of communication
-    del model
     dist.destroy_process_group()
+
+
+def masks_seen(model):
+    """A dictionary that fills with the bits that each id's features were masked by."""
+    seen = {}
+    (layer,) = attached(model).values()
+
+    def note(module, inputs, output):
+        ids = torch.as_tensor(in_force().ids)
+        for id, mask in zip(ids.tolist(), layer.bits(ids.numpy()), strict=True):
+            seen[id] = mask
+
+    layer.register_forward_hook(note)
+    return seen
 
 
 @pytest.mark.skipif(not dist.is_available() or not hasattr(os, "fork"), reason="needs gloo")
 @pytest.mark.filterwarnings("ignore")
-def test_ddp_equals_one_process(tmp_path):
-    mp.spawn(worker, args=(2, str(tmp_path)), nprocs=2)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("world", [2, 4])
+def test_many_processes_train_as_one(tmp_path, engine, world):
+    if engine == "by_accelerate":
+        pytest.importorskip("accelerate")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        (tmp_path / "port").write_text(str(free.getsockname()[1]))
+    mp.spawn(worker, args=(world, str(tmp_path), engine), nprocs=world)
     model = network(6, 32, 3)
+    model[0].requires_grad_(engine != "fsdp")
+    seen = masks_seen(model)
     train(model, DataLoader(rows(), batch_size=BATCH))
-    for name, value in torch.load(tmp_path / "weights.pt").items():
-        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-6)
+    theirs = {}
+    for rank in range(world):
+        weights, masks = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        for name, value in weights.items():
+            torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-6)
+        assert not theirs.keys() & masks.keys()  # each instance is in one process
+        theirs |= masks
+    assert theirs.keys() == seen.keys()
+    assert all((theirs[id] == seen[id]).all() for id in seen)
 
 
 def test_shuffling_loader_workers_keep_ids_with_their_rows():

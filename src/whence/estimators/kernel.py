@@ -89,7 +89,7 @@ class Kernel:
             * torch.eye(len(second_moment), dtype=torch.float64)
         )
         asked = _with_one(target_features).cpu().double()
-        self.whitened = torch.linalg.solve(second_moment + ridge, asked.T).float()  # (H+1, M)
+        self.whitened = torch.linalg.solve(second_moment + ridge, asked.T).float().contiguous()  # (H+1, M)
         self._similarity = torch.empty(0)  # of a block; a new one costs as much as filling it
 
     def block(self, start: int, stop: int) -> np.ndarray:
