@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -413,3 +415,36 @@ def test_a_directory_that_nothing_describes_is_made_anew(tmp_path):
     (tmp_path / "s" / "scores.json").unlink()
     np.testing.assert_array_equal(scores_of(matrix + 1, tmp_path / "s", block_rows=10), matrix + 1)
     assert len(list((tmp_path / "s").glob("block-*"))) == 2
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    old, new = tmp_path / ".s.1.aa.tmp", tmp_path / ".s.2.bb.tmp"
+    for folder in (old, new, tmp_path / ".other.3.cc.tmp"):
+        folder.mkdir()
+    for folder in (old, tmp_path / ".other.3.cc.tmp"):
+        os.utime(folder, (0, 0))
+    scores_of(random_matrix(20, 3), tmp_path / "s")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".other.3.cc.tmp", ".s.2.bb.tmp", "s"]
+
+
+def test_a_slower_process_goes_by_the_faster_ones_directory(tmp_path, monkeypatch):
+    matrix, real = random_matrix(20, 3), os.replace
+
+    def overtaken(ids):
+        def replace(source, target):
+            if target == tmp_path / "s":
+                monkeypatch.setattr(os, "replace", real)
+                compute(lambda a, b: matrix[a:b], Labels(np.arange(20) * 10, [f"r{i}" for i in range(20)]), Labels(ids, list("abc")),
+                        info, path=target, block_rows=10, shard=(1, 2))  # fmt: skip
+            real(source, target)
+
+        return replace
+
+    info = {"method": "turnover", "quantity": "loss", "unit": "nats", "level": "instance", "run": "f00"}
+    monkeypatch.setattr(os, "replace", overtaken(np.arange(3) + 1000))
+    np.testing.assert_array_equal(scores_of(matrix, tmp_path / "s", block_rows=10), matrix)
+    shutil.rmtree(tmp_path / "s")
+    monkeypatch.setattr(os, "replace", overtaken(np.arange(3)))
+    with pytest.raises(WhenceError, match="another process chose other targets.*again"):
+        scores_of(matrix, tmp_path / "s", block_rows=10)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s"]

@@ -15,10 +15,12 @@ nothing but their rows, so any process may make any of them, and none waits for 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +46,7 @@ _ROWS_PER_EXTREME = 8
 _FEWEST_EXTREMES = 16
 _BLOCKS_EACH = 4  # that each of several processes makes, so that what a lost one had done is not lost
 _MATRIX = "matrix"
+_FORGOTTEN = 86_400  # seconds after which a directory that was not finished is nobody's
 
 
 @dataclass(eq=False, repr=False)
@@ -322,6 +325,9 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
     """
     rows, columns, path = scores.rows, scores.columns, scores.directory.path
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by killed processes
+        if time.time() - left.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(left, ignore_errors=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     directory = RunDirectory(aside)
     try:
@@ -343,6 +349,10 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
         except OSError:
             if not _belongs(scores.directory, scores.info):
                 raise
+            theirs = _labels(scores.directory.read_table("targets.parquet")).ids
+            if not np.array_equal(theirs, columns.ids):  # wrong predictions, of which machines may differ in the last
+                raise WhenceError("another process chose other targets", where=str(path), got=f"{len(theirs)} of its own",
+                                  mend="Give the same command again: it takes those.") from None  # fmt: skip
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

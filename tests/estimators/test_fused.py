@@ -46,6 +46,34 @@ def test_the_interpreted_kernel_draws_the_same_masks():
     assert done.stdout == "same\n", done.stderr
 
 
+COMPILE = """
+import triton.language as tl
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from whence.estimators.fused import _kernel
+pointers = {"low": "*i32", "high": "*i32", "matrix": "*bf16", "shift": "*fp32", "result": "*fp32"}
+numbers = dict.fromkeys(["count", "columns", "units", "k0", "k1", "threshold", "matrix_row", "result_row"], "i32")
+for halves in (True, False):
+    chosen = {"halves": halves, "rows": 128, "width": 128, "kind": tl.bfloat16}
+    signature = {**pointers, **numbers, **dict.fromkeys(chosen, "constexpr")}
+    places = {(_kernel.arg_names.index(name),): value for name, value in chosen.items()}
+    made = compile(ASTSource(fn=_kernel, signature=signature, constexprs=places), target=GPUTarget("cuda", 90, 32))
+    assert "wgmma" in made.asm["ptx"] and made.asm["cubin"]
+print("compiled")
+"""
+
+
+@pytest.mark.skipif(fused.triton is None, reason="Triton is not installed")
+def test_the_kernel_compiles_for_a_card():
+    """Which needs none: to the machine code of an H100, with its units for products of bfloat16."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILE], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "compiled\n", done.stderr
+
+
 @pytest.mark.parametrize("keep", [0.5, 0.3])
 def test_first_order_in_bfloat16(keep):
     run = trained(epochs=2, keep=keep)

@@ -74,7 +74,7 @@ def _jit(function: Any) -> Any:
 
 
 @_jit
-def _philox(c0: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+def _philox(c0, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Philox4x32-10 of counters (c0, 0, c2, c3), uint32."""
     c1 = c0 * 0
     for _ in tl.static_range(10):
