@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import nn
+from tqdm import tqdm
 
 from whence.data import Dataset
 from whence.estimators.base import Grouped, InstanceEstimator, at_level, evenly
@@ -98,7 +99,12 @@ class Costs:
 
 
 def costs(
-    run: Run, options: Mapping[str, Any] | None = None, *, targets: int | None = None, out: str | os.PathLike[str] = "."
+    run: Run,
+    options: Mapping[str, Any] | None = None,
+    *,
+    targets: int | None = None,
+    out: str | os.PathLike[str] = ".",
+    progress: bool = False,
 ) -> Costs:
     """Try on a sample what training and scores by method "auto" cost. Neither the model nor the run's data are changed.
 
@@ -107,17 +113,21 @@ def costs(
         options: fields of ``TrainingOptions`` that are given; others are as the model recommends, or the defaults.
         targets: M; by default the test split's, else dev's.
         out: a path on the disk on which the run will lie; it need not be there.
+        progress: show how many trials were made.
     """
     chosen = TrainingOptions(**{**getattr(run.model, "whence_options", {}), **(options or {})})
     among = run.splits.get("test") or run.splits.get("dev") or run.train
     wanted = len(among) if targets is None else targets
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(desc="plan: trying samples", unit="trial", disable=not progress, leave=False) as bar,
+    ):
         before = _resident()
-        seconds_of_epoch, model = _trained_copy(run, chosen)
+        seconds_of_epoch, model = _trained_copy(run, chosen, bar)
         sample = Run(model, run.train, loss=run.loss)
         level = "instance" if run.train.groups is None else "group"
         method = choose(sample, run.loss)
-        score_seconds, held = _score(sample, among, method, level, len(run.train), wanted, Path(folder))
+        score_seconds, held = _score(sample, among, method, level, len(run.train), wanted, Path(folder), bar)
     masks = METHODS[method].rows_of(sample.train).masks
     rows = len(run.train) if level == "instance" else len(np.unique(run.train.mask_ids))
     parameters = sum(tensor.numel() * tensor.element_size() for tensor in run.model.state_dict().values())
@@ -140,7 +150,7 @@ def costs(
     )
 
 
-def _trained_copy(run: Run, options: TrainingOptions) -> tuple[float, nn.Module]:
+def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, nn.Module]:
     """Seconds of an epoch on all training instances, and a copy of the model, trained on a sample of them."""
     count, limit = _FEWEST_ROWS, options.exposure_limit
     while True:
@@ -149,6 +159,7 @@ def _trained_copy(run: Run, options: TrainingOptions) -> tuple[float, nn.Module]
         began = time.perf_counter()
         some = TrainingOptions(**{**options.to_json(), "epochs": 3, "patience": None})
         sample = fit(copy.deepcopy(run.model), data, loss=run.loss, **some.to_json())
+        bar.update()
         if time.perf_counter() - began > _ENOUGH or count in (len(run.train), _MOST_ROWS):
             break
     epoch = min(row["seconds"] for row in sample.history[1:])
@@ -162,12 +173,13 @@ def _trained_copy(run: Run, options: TrainingOptions) -> tuple[float, nn.Module]
 
 
 def _score(
-    sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, folder: Path
+    sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, folder: Path, bar: Any
 ) -> tuple[float, float]:
     """Seconds of scores, and bytes that an estimator holds, for all rows and targets."""
     n, m, first = min(_FEWEST_ROWS, len(sample.train)), min(_FEWEST_TARGETS, len(among)), 0.0
     while True:
         tried = _scored(sample, among, method, level, n, m, folder)
+        bar.update()
         seconds = tried.preparing + tried.scoring
         first = first or seconds
         larger = min(2 * n, len(sample.train), _MOST_ROWS), min(2 * m, len(among), _MOST_TARGETS)
@@ -178,6 +190,7 @@ def _score(
     shapes = [(n, m), (n, max(1, m // 2)), (max(2, n // 2), m), (max(2, n // 2), max(1, m // 2))]
     found = []
     for shape in shapes:
+        bar.update()
         tries = [
             _scored(sample, among, method, level, *shape, folder) for _ in range(1 if seconds > _ENOUGH / 2 else 3)
         ]

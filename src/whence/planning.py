@@ -64,6 +64,7 @@ def plan(
     options: Mapping[str, Any] | None = None,
     targets: int | None = None,
     out: str | os.PathLike[str] = ".",
+    progress: bool = False,
 ) -> Plan:
     """Look at data and model, trained or not.
 
@@ -71,7 +72,7 @@ def plan(
         run: the data, and a model with its masks in place.
         runs: how many runs of other seeds will be averaged.
         trial: try on a sample what it will cost: some seconds. The others say of what (``costs.py``).
-        options: of training; targets: how many will be scored; out: where the run will lie.
+        options: of training; targets: how many will be scored; out: where the run will lie; progress: show a bar.
 
     Raises:
         WhenceError: fewer than one run.
@@ -79,5 +80,5 @@ def plan(
     found = resolution(run, runs=runs)
     units = {name: layer.units for name, layer in run.layers.items()}
     groups = found.ids if found.level == "group" else None
-    tried = costs(run, options, targets=targets, out=out) if trial else None
+    tried = costs(run, options, targets=targets, out=out, progress=progress) if trial else None
     return Plan(len(run.train), groups, units, choose(run, run.loss), found, tried)

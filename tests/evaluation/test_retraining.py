@@ -97,6 +97,19 @@ def test_threads_of_one_process_take_turns(run):
     same(given, retrain(run, subsets=6, seeds=1))
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_cluster_of_dask_does_not_matter(run, workers, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        same(retrain(run, subsets=5, seeds=1, out=tmp_path / "truth"), retrain(run, subsets=5, seeds=1))
+    same(load_truth(tmp_path / "truth"), retrain(run, subsets=5, seeds=1))
+
+
 def test_an_error_in_another_process_arrives(run):
     with pytest.raises(WhenceError, match="a fit that gives no model") as caught:
         retrain(run, subsets=2, seeds=1, fit=lambda data, seed: 7, jobs=2)

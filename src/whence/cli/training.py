@@ -46,7 +46,9 @@ def plan(data: str, model: str, masked: str, max_length: int, keep: float | None
         source = Source(data, seed=split_seed, **given)
     shape = {"masked": masked, "keep": keep, "seed": seed, "scheme": scheme, "max_length": max_length}
     module, dataset = prepare(source.load(), model, **shape)
-    found = foresee(Run(module, dataset), runs, trial=trial, options=options, targets=targets, out=out)
+    found = foresee(
+        Run(module, dataset), runs, trial=trial, options=options, targets=targets, out=out, progress=on_terminal()
+    )
     lines = [found.lines()[0], *(f"note: {note}" for note in dataset.notes), *found.lines()[1:]]
     answer(as_json, {**found.to_json(), "notes": list(dataset.notes)}, lines)
 
