@@ -25,6 +25,7 @@ from whence.scores import Scores
 from whence.shared_words import SharedWords
 from whence.subnetworks import subnetwork_average
 from whence.training import fit
+from whence.verifying import verify
 
 __version__ = "0.1.0.dev0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "report",
     "resolution",
     "subnetwork_average",
+    "verify",
 ]
 
 

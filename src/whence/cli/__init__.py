@@ -12,7 +12,7 @@ import click
 
 from whence import __version__
 from whence.cli.failures import Notes, fail, stopped, typed
-from whence.cli.judging import audit, report
+from whence.cli.judging import audit, report, verify
 from whence.cli.scoring import evaluate, influence
 from whence.cli.training import demo, fit, plan
 from whence.errors import WhenceError
@@ -26,7 +26,7 @@ def commands() -> None:
     """Which training examples made the model predict this, which help or hurt it, which labels should not be trusted."""
 
 
-for command in (plan, fit, influence, audit, report, evaluate, demo):
+for command in (plan, fit, influence, audit, report, evaluate, verify, demo):
     commands.add_command(command)
 
 

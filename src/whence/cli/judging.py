@@ -1,7 +1,8 @@
-"""What to believe of data and model: ``whence audit`` and ``whence report``."""
+"""What to believe of data and model, and of a run's files: ``whence audit``, ``whence report`` and ``whence verify``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from whence.cli.failures import interruptible
 from whence.cli.options import METHODS, RUN, as_json, run_argument
 from whence.errors import WhenceError
 
-__all__ = ["audit", "report"]
+__all__ = ["audit", "report", "verify"]
 
 
 @click.command(epilog=RUN, short_help="Rank labels that should not be trusted, and say which groups help or harm.")
@@ -98,3 +99,22 @@ def report(run: str, out: str | None, targets: str, method: str, top: int, as_js
     with interruptible(lambda: "finished blocks of scores are kept"):
         path = write(opened, out, targets=targets, method=method, top=top, progress=on_terminal())
     answer(as_json, {"report": full_path(path)}, [f"report: {path}"])
+
+
+@click.command(epilog=RUN, short_help="Check masks, weights, data, and a sample of all scores of a run.")
+@run_argument
+@click.option("--rows", default=16, show_default=True, help="Rows of each set of scores that are scored anew.")
+@as_json
+def verify(run: str, rows: int, as_json: bool) -> None:
+    """Check that masks are the same here as everywhere, that weights and data are those of the run, and that scores are whole,
+    are this run's, and come out the same when a sample of their rows is scored anew. Nothing is written; the exit code is 1
+    if something differs."""
+    from whence.verifying import verify as look
+
+    checks = look(run, rows=rows)
+    differ = [check.what for check in checks if check.state == "differs"]
+    last = f"{len(checks)} checks: " + (f"{', '.join(differ)} not as they should be" if differ else "nothing differs")
+    record = {"run": full_path(run), "differs": differ, "checks": [vars(check) for check in checks]}
+    answer(as_json, record, [*(check.line() for check in checks), last])
+    if differ:
+        sys.exit(1)

@@ -1,0 +1,224 @@
+"""Is what lies in a run's directory what it says it is? Masks, weights, data, and a sample of every set of scores.
+
+    masks         random bits are Random123's, and NumPy and torch draw the same ones for the run's layers
+    run           data, weights, model and loss are those that the run was made with
+    instances     the table of instances has the ids, labels and groups of the data
+    scores/NAME   belong to this run and to this version of their method; all blocks are there; summaries say what the matrix says;
+                  a sample of rows, scored anew, gives the stored scores
+
+Nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from whence.data import Dataset
+from whence.errors import WhenceError
+from whence.estimators.base import Grouped, InstanceEstimator, at_level, evenly
+from whence.estimators.dispatch import METHODS
+from whence.estimators.targets import candidates
+from whence.masks import philox4x32
+from whence.quantities import quantity_named
+from whence.run import Run, instance_table, open_run
+from whence.score_store import StoredScores, load_scores
+from whence.summaries import Summary
+
+__all__ = ["Check", "verify"]
+
+# Known answers of Random123 (Salmon et al. 2011): counter, key, output.
+_KNOWN = (
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+)  # fmt: skip
+_ROUNDING = 1e-3  # of a target's typical score: what another order of sums may change
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        what: masks, run, instances, or scores/NAME.
+        state: "ok", "differs", or "skipped" where it could not be told.
+        detail: what was found, as a phrase.
+    """
+
+    what: str
+    state: str
+    detail: str
+
+    def line(self) -> str:
+        return f"{self.state:<8} {self.what}: {self.detail}"
+
+
+def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> list[Check]:
+    """Look at a run's directory.
+
+    Args:
+        path: the run directory.
+        rows: how many rows of each set of scores are scored anew.
+        given: what ``open_run`` needs of a run of your own model or data: model, train, dev, test, loss.
+
+    Returns:
+        The checks in order. If the run itself is not what it says, no scores are looked at.
+
+    Raises:
+        WhenceError: no run there, or fewer than one row.
+    """
+    if rows < 1:
+        raise WhenceError("nothing to score anew", where="rows", got=rows, expected="at least 1")
+    directory = Path(path)
+    if not (directory / "run.json").is_file():
+        open_run(path)  # says what is missing
+    checks: list[Check] = []
+    try:
+        run = open_run(path, **given)
+    except WhenceError as error:
+        return [_masks({}), Check("run", "differs", str(error))]
+    checks += [
+        _masks(run.layers),
+        Check("run", "ok", f"data, weights, model and loss of fingerprint {run.fingerprint()[:8]}"),
+    ]
+    checks.append(_caught("instances", lambda: _instances(run)))
+    for folder in sorted((directory / "scores").glob("*/scores.json")):
+        name = folder.parent.name
+        if not name.startswith("."):
+            checks.append(_caught(f"scores/{name}", partial(_scores, run, folder.parent, rows)))
+    return checks
+
+
+def _caught(what: str, check: Callable[[], tuple[str, str]]) -> Check:
+    try:
+        return Check(what, *check())
+    except WhenceError as error:
+        return Check(what, "differs", str(error))
+
+
+def _masks(layers: dict[str, Any]) -> Check:
+    for counter, key, expected in _KNOWN:
+        for made in (np.uint64, torch.tensor):
+            drawn = philox4x32(tuple(made(word) for word in counter), key)
+            if tuple(int(word) for word in drawn) != expected:
+                return Check(
+                    "masks", "differs", "random numbers are not Philox4x32-10's: torch or NumPy miscalculates here"
+                )
+    ids = np.array([0, 1, 2**31, -1, 2**62 + 12345])
+    for name, layer in layers.items():
+        on_device = torch.from_numpy(ids)
+        if not np.array_equal(layer.bits(ids), layer.bits(on_device).cpu().numpy()):
+            return Check("masks", "differs", f"NumPy and torch draw other bits for layer {name!r}")
+    return Check("masks", "ok", f"Random123's known answers; NumPy and torch agree on {len(layers)} layers")
+
+
+def _instances(run: Run) -> tuple[str, str]:
+    assert run.directory is not None
+    stored, wanted = run.directory.read_table("instances.parquet"), instance_table(run.splits)
+    missing = [name for name in wanted.column_names if name not in stored.column_names]
+    if missing or len(stored) != len(wanted):
+        return (
+            "differs",
+            f"the table has {len(stored):,} rows for {len(wanted):,}, and lacks {', '.join(missing) or 'no column'}",
+        )
+    for name in wanted.column_names:
+        if not stored[name].equals(wanted[name]):
+            return "differs", f"column {name} is not that of the data"
+    return "ok", f"{len(wanted):,} ids, labels and groups"
+
+
+def _scores(run: Run, path: Path, rows: int) -> tuple[str, str]:
+    scores = load_scores(path)
+    if scores.info.get("run") != run.fingerprint():
+        return "differs", "they are of other weights, masks or training data"
+    method = METHODS.get(str(scores.info.get("method")))
+    if method is None:
+        return "skipped", f"no method {scores.info.get('method')!r} here"
+    if scores.info.get("version") != method.version:
+        return (
+            "differs",
+            f"made by version {scores.info.get('version')} of {scores.info['method']}, which is {method.version} now",
+        )
+    if (wrong := _summaries(scores)) is not None:
+        return "differs", wrong
+    targets = _targets(run, scores)
+    if targets is None:
+        return (
+            "skipped",
+            f"{len(list(scores.ranges()))} blocks agree with their summaries; targets came from outside the run",
+        )
+    return _scored_anew(run, scores, targets, rows)
+
+
+def _summaries(scores: StoredScores) -> str | None:
+    """What is wrong with the blocks of a matrix, or None."""
+    for number, start, stop in scores.ranges():
+        stored = scores._summary(number, start, stop)
+        if not scores.info["matrix"]:
+            continue
+        made = Summary(start, stop - start, scores.info["summary_k"], scores.weights)
+        if not made.fold(np.array(scores._read(number, start, stop))):
+            return f"block {number} has scores that are not finite"
+        for name, value in made.entries().items():
+            exact = value.dtype == torch.int64
+            if not (
+                torch.equal(value, stored[name]) if exact else torch.allclose(value, stored[name], rtol=1e-4, atol=1e-6)
+            ):
+                return f"the summary of block {number} is not that of its scores ({name})"
+    return None
+
+
+def _targets(run: Run, scores: StoredScores) -> Dataset | None:
+    """Of scores on a split, or on wrong predictions in one."""
+    name = str(scores.info.get("target_set"))
+    if name != "errors" and name not in run.splits:
+        return None
+    among = candidates(run, name)
+    if among.fingerprint() != scores.info.get("targets"):
+        return None
+    found = among.select(np.flatnonzero(np.isin(among.ids, scores.targets)))
+    return found if np.array_equal(found.ids, scores.targets) else None
+
+
+def _scored_anew(run: Run, scores: StoredScores, targets: Dataset, rows: int) -> tuple[str, str]:
+    info, kind = scores.info, METHODS[str(scores.info["method"])]
+    try:
+        quantity = quantity_named(run.loss if info["quantity"] == run.loss.name else info["quantity"], run.task)
+    except WhenceError:
+        return "skipped", f"quantity {info['quantity']!r} came from outside the run"
+    if quantity.fingerprint(run.task) != info.get("quantity_fingerprint"):
+        return "skipped", f"quantity {info['quantity']!r} was another function"
+    members = kind.rows_of(run.train)
+    level = at_level(members, str(info["level"]))
+    if not np.array_equal(level.labels.ids, scores.ids):
+        return "differs", "their rows are not those of the training data"
+    single = kind(run, targets, quantity, **info["options"])
+    estimator: Any = single
+    if level is not members:
+        estimator = Grouped(cast(InstanceEstimator, single), cast(np.ndarray, members.labels.groups))
+    some = evenly(len(scores.rows), rows)
+    made = np.concatenate([estimator.block(row, row + 1) for row in some.tolist()])
+    size = np.maximum(np.sqrt(np.square(made).mean(0)), scores.sizes.astype(np.float32)).clip(1e-12)
+    if info["matrix"]:
+        off = float((np.abs(made - scores.at(some)) / size).max())
+    else:
+        means = scores.mean_over_targets()[some]
+        off = float((np.abs(made.mean(1) - means) / size.mean()).max())
+    what = "scores" if info["matrix"] else "means"
+    if off > _ROUNDING:
+        return (
+            "differs",
+            f"{what} of {len(some)} rows, made anew, are off by up to {off:.2g} of a target's typical score",
+        )
+    return (
+        "ok",
+        f"{scores.shape[0]:,} × {scores.shape[1]:,} by {info['method']}; {what} of {len(some)} rows are the same when made anew",
+    )

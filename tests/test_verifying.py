@@ -1,0 +1,161 @@
+"""A run's directory is what it says it is, or the check says what is not."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.toys import blobs, network, trained
+from whence import WhenceError, influence, verify
+
+METHODS = ("turnover", "first_order", "kernel", "kronecker")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run with scores of all kinds, and what opening it takes."""
+    out = tmp_path_factory.mktemp("verify") / "run"
+    run = trained(out=out, epochs=1, groups=10)
+    for method in METHODS:
+        influence(run, "test", method=method)
+    influence(run, "errors", method="kernel", name="errors")
+    influence(run, "test", method="kernel", level="group", name="groups")
+    influence(run, "test", method="kernel", name="means", keep_matrix=False, quantity="margin")
+    influence(run, blobs(9, seed=7, start=9000), method="kernel", name="given")
+    return out, {"train": run.train, "dev": run.splits["dev"], "test": run.splits["test"]}
+
+
+def states(path, data, **options):
+    found = verify(path, model=network(6, 32, 3), **data, **options)
+    return {check.what: check.state for check in found}, {check.what: check.detail for check in found}
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "run")
+    return tmp_path / "run", made[1]
+
+
+def test_nothing_differs(made):
+    before = {file: file.stat().st_mtime_ns for file in made[0].rglob("*")}
+    found, details = states(*made)
+    assert found.pop("scores/given") == "skipped" and "outside the run" in details["scores/given"]
+    assert len(found) == 3 + len(METHODS) + 3 and set(found.values()) == {"ok"}, details
+    assert "means of 16 rows" in details["scores/means"] and "scores of 10 rows" in details["scores/groups"]
+    assert {file: file.stat().st_mtime_ns for file in made[0].rglob("*")} == before
+
+
+def chunk(path):
+    file = path / "scores" / "kernel-test" / "matrix" / "c" / "0" / "0"
+    return file, np.fromfile(file, np.float32)
+
+
+def other_numbers(path):
+    """All of them, and their summary too: only scoring anew can tell."""
+    file, numbers = chunk(path)
+    (numbers * 1.01).astype(np.float32).tofile(file)
+    summary = next((path / "scores" / "kernel-test").glob("block-*.safetensors"))
+    tensors = {name: value * 1.01 if value.is_floating_point() else value for name, value in load_file(summary).items()}
+    save_file(tensors, summary)
+
+
+def one_number(path):
+    file, numbers = chunk(path)
+    numbers[numbers.argmin()] -= 1
+    numbers.tofile(file)
+
+
+def no_number(path):
+    file, numbers = chunk(path)
+    numbers[5] = np.nan
+    numbers.tofile(file)
+
+
+def a_lost_block(path):
+    next((path / "scores" / "kernel-test").glob("block-*.safetensors")).unlink()
+
+
+def described_as(**changes):
+    def change(path):
+        file = path / "scores" / "kernel-test" / "scores.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (other_numbers, "scores of 16 rows, made anew, are off by up to 0.0"),
+        (one_number, "summary of block 0 is not that of its scores"),
+        (no_number, "block 0 has scores that are not finite"),
+        (a_lost_block, "unfinished scores.*1 blocks missing"),
+        (described_as(run="0" * 32), "of other weights, masks or training data"),
+        (described_as(version=0), "made by version 0 of kernel, which is 2 now"),
+        (described_as(format=1), "scores of another format"),
+    ],
+)
+def test_what_differs_in_scores_is_told(copy, harm, message):
+    harm(copy[0])
+    found, details = states(*copy)
+    assert [name for name, state in found.items() if state == "differs"] == ["scores/kernel-test"]
+    assert re.search(message, details["scores/kernel-test"]), details["scores/kernel-test"]
+
+
+def test_what_differs_in_the_run_is_told(copy):
+    path, data = copy
+    table = pq.read_table(path / "instances.parquet")
+    index = table.column_names.index("id")
+    pq.write_table(table.set_column(index, "id", pa.array(table["id"].to_numpy() + 1)), path / "instances.parquet")
+    found, details = states(path, data)
+    assert [name for name, state in found.items() if state == "differs"] == ["instances"]
+    assert details["instances"] == "column id is not that of the data"
+    weights = load_file(path / "model.safetensors")
+    save_file({name: value + 1e-3 for name, value in weights.items()}, path / "model.safetensors")
+    found, details = states(path, data)
+    assert found == {"masks": "ok", "run": "differs"} and "weights are not those of the run" in details["run"]
+
+
+def test_a_machine_that_miscalculates_is_told(made, monkeypatch):
+    monkeypatch.setattr("whence.verifying.philox4x32", lambda counter, key: (0, 0, 0, 0))
+    found, details = states(*made)
+    assert found["masks"] == "differs" and "miscalculates" in details["masks"]
+
+
+def test_on_the_command_line(whence, tmp_path):
+    run = tmp_path / "run"
+    assert whence("fit", "digits", "--out", run, "--epochs", 1, "--model", "mlp:32", "--limit", 200)[0] == 0
+    assert whence("influence", run, "--targets", "test")[0] == 0
+    code, out, err = whence("verify", run)
+    assert (code, err) == (0, "") and out.splitlines()[-1] == "4 checks: nothing differs"
+    assert out.splitlines()[0].startswith("ok       masks: Random123's known answers")
+    chunk = run / "scores" / "kronecker-test" / "matrix" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    code, out, err = whence("verify", run, "--json")
+    record = json.loads(out)
+    assert code == 1 and record["differs"] == ["scores/kronecker-test"]
+    assert "damaged file" in record["checks"][-1]["detail"]
+    code, _, err = whence("verify", run, "--rows", 0)
+    assert code == 2 and err.startswith("whence: nothing to score anew in --rows: got 0")
+    assert whence("verify", tmp_path)[0] == 2
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(WhenceError, match="no run in this directory"):
+        verify(tmp_path)
+
+
+def test_a_tampered_mask_is_another_runs(copy):
+    """Masks of another seed give another fingerprint, whatever else is the same."""
+    path, data = copy
+    config = json.loads((path / "run.json").read_text())
+    config["placement"][0]["seed"] += 1
+    (path / "run.json").write_text(json.dumps(config))
+    assert states(path, data)[0]["run"] == "differs"
