@@ -81,7 +81,9 @@ class Kernel:
         self.residuals = torch.stack([residuals_at(given, run.train, run.loss) for given in said]).mean(0)  # (N, C)
         wanted = residuals_at(of_targets / self.temperature, targets, quantity) * quantity.helps  # (M, C)
         self.target_residuals = wanted / (len(run.train) * mean_curvature(said[0], run.train, run.loss))
-        self.features = features.cpu()  # (N, H), a one appended where it is used
+        self.features = (
+            features  # (N, H) on the model's device, as all that is multiplied; a one appended where it is used
+        )
         second_moment = _second_moment(self.features)
         ridge = (
             damping
@@ -89,18 +91,22 @@ class Kernel:
             * torch.eye(len(second_moment), dtype=torch.float64)
         )
         asked = _with_one(target_features).cpu().double()
-        self.whitened = torch.linalg.solve(second_moment + ridge, asked.T).float().contiguous()  # (H+1, M)
-        self._similarity = torch.empty(0)  # of a block; a new one costs as much as filling it
+        whitened = torch.linalg.solve(second_moment + ridge, asked.T).float().contiguous()  # (H+1, M)
+        self.whitened, self.residuals, self.target_residuals = (
+            given.to(features.device) for given in (whitened, self.residuals, self.target_residuals)
+        )
+        self._similarity = features.new_empty(0)  # of a block; a new one costs as much as filling it
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        scores = self.residuals[rows] @ self.target_residuals.T  # (R, M)
+        some = torch.from_numpy(rows).to(self.features.device)
+        scores = self.residuals[some] @ self.target_residuals.T  # (R, M)
         if self._similarity.shape != scores.shape:
             self._similarity = torch.empty_like(scores)
-        similarity = torch.mm(self.features[rows], self.whitened[:-1], out=self._similarity).add_(self.whitened[-1])
-        return scores.mul_(similarity).numpy()
+        similarity = torch.mm(self.features[some], self.whitened[:-1], out=self._similarity).add_(self.whitened[-1])
+        return scores.mul_(similarity).cpu().numpy()
 
 
 def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> torch.Tensor:
@@ -137,7 +143,7 @@ def _second_moment(features: torch.Tensor) -> torch.Tensor:
     total = torch.zeros(features.shape[1] + 1, features.shape[1] + 1, dtype=torch.float64)
     for some in torch.split(features, 1024):
         whole = _with_one(some)
-        total += whole.T @ whole
+        total += (whole.T @ whole).cpu()
     return total / len(features)
 
 
