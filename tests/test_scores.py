@@ -448,3 +448,58 @@ def test_a_slower_process_goes_by_the_faster_ones_directory(tmp_path, monkeypatc
     with pytest.raises(WhenceError, match="another process chose other targets.*again"):
         scores_of(matrix, tmp_path / "s", block_rows=10)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s"]
+
+
+def test_what_nothing_describes_is_not_removed_once_it_is_described(tmp_path, monkeypatch):
+    """Another process begins between the look and the removal."""
+    from whence import score_store
+
+    matrix, real = random_matrix(20, 3), score_store._move_away
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "left").write_text("over")
+
+    def overtaken(path):
+        monkeypatch.setattr(score_store, "_move_away", real)
+        rows, columns = (
+            Labels(np.arange(20) * 10, [f"r{i}" for i in range(20)]),
+            Labels(np.arange(3) + 1000, ["t0", "t1", "t2"]),
+        )
+        info = {"method": "turnover", "quantity": "loss", "unit": "nats", "level": "instance", "run": "f00"}
+        compute(lambda a, b: matrix[a:b], rows, columns, info, path=path, block_rows=5, shard=(1, 2))
+        assert {file.name for file in path.glob("block-*")} == {"block-00001.safetensors", "block-00003.safetensors"}
+        stamps.extend(file.stat().st_mtime_ns for file in sorted(path.glob("block-*")))
+        real(path)
+
+    stamps: list[int] = []
+    monkeypatch.setattr(score_store, "_move_away", overtaken)
+    scores = scores_of(matrix, tmp_path / "s", block_rows=5)
+    blocks = sorted((tmp_path / "s").glob("block-*"))
+    assert [blocks[1].stat().st_mtime_ns, blocks[3].stat().st_mtime_ns] == stamps
+    np.testing.assert_array_equal(scores, matrix)
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize("path", [None, "s"])
+def test_null_scores_have_to_be_finite(tmp_path, path):
+    null = random_matrix(8, 3)
+    null[2, 1] = np.inf
+    with pytest.raises(WhenceError, match="not finite in masks never trained on"):
+        scores_of(random_matrix(20, 3), path and tmp_path / path, null=null)
+    assert not list(tmp_path.iterdir())
+
+
+def test_blocks_that_killed_processes_left_are_cleared_away(tmp_path):
+    matrix = random_matrix(20, 3)
+    scores_of(matrix, tmp_path / "s", block_rows=5, shard=(0, 2))
+    left = [tmp_path / "s" / "matrix" / "c" / "1" / ".0.1.aa.tmp", tmp_path / "s" / ".block-00001.safetensors.1.aa.tmp"]
+    for file in left:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+        os.utime(file, (0, 0))
+    np.testing.assert_array_equal(scores_of(matrix, tmp_path / "s", block_rows=5), matrix)
+    assert not any(file.exists() for file in left)
+
+
+def test_sums_beyond_single_precision(tmp_path):
+    huge = np.full((4, 3), 2e38, np.float32)
+    np.testing.assert_allclose(scores_of(huge, tmp_path / "s").mean_over_targets(), 2e38, rtol=1e-6)

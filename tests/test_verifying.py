@@ -48,7 +48,9 @@ def test_nothing_differs(made):
     found, details = states(*made)
     assert found.pop("scores/given") == "skipped" and "outside the run" in details["scores/given"]
     assert len(found) == 3 + len(METHODS) + 3 and set(found.values()) == {"ok"}, details
-    assert "means of 16 rows" in details["scores/means"] and "scores of 10 rows" in details["scores/groups"]
+    assert (
+        "means and extremes of 16 rows" in details["scores/means"] and "scores of 10 rows" in details["scores/groups"]
+    )
     assert {file: file.stat().st_mtime_ns for file in made[0].rglob("*")} == before
 
 
@@ -90,9 +92,88 @@ def described_as(**changes):
     return change
 
 
+def in_summary(**changes):
+    """Of the scores without a matrix."""
+
+    def change(path):
+        summary = next((path / "scores" / "means").glob("block-*.safetensors"))
+        tensors = load_file(summary)
+        for name, how in changes.items():
+            tensors[name] = how(tensors[name]).contiguous()
+        save_file(tensors, summary)
+
+    return change
+
+
+def in_array(name, how):
+    def change(path):
+        file = path / "scores" / "first_order-test" / name
+        np.save(file, how(np.load(file)))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "message"),
+    [
+        ("means", in_summary(helpful_values=lambda values: 100 * values), "extremes that were kept are not those"),
+        ("means", in_summary(harmful_rows=lambda rows: rows + 10**6), "damaged file.*rows of other blocks"),
+        ("means", in_summary(helpful_rows=lambda rows: rows.flip(0)), "extremes that were kept are not those"),
+        ("means", in_summary(helpful_rows=lambda rows: rows * 0), "name a row twice"),
+        (
+            "means",
+            in_summary(harmful_values=lambda values: values.flip(0)),
+            "harmful extremes of block 0 are not in order",
+        ),
+        ("means", in_summary(even_sum=lambda sums: 0 * sums), "even means of 16 rows, made anew"),
+        ("means", in_summary(row_sum=lambda sums: sums * np.nan), "means of 16 rows, made anew"),
+        ("means", in_summary(row_sum=lambda sums: sums.float()), "damaged file.*a block's summary"),
+        (
+            "first_order-test",
+            in_array("null.npy", lambda null: null / 1000),
+            "never trained on are not those that are made anew",
+        ),
+        ("first_order-test", in_array("null.npy", lambda null: null[:7]), r"never trained on have the shape \(7, 30\)"),
+        (
+            "first_order-test",
+            in_array("null.npy", lambda null: null * np.nan),
+            "damaged file.*null.npy.*finite float32",
+        ),
+        ("first_order-test", in_array("sizes.npy", lambda sizes: 1e6 * sizes), "typical sizes of scores"),
+        (
+            "first_order-test",
+            lambda path: (path / "scores/first_order-test/null.npy").unlink(),
+            "never trained on are missing",
+        ),
+        ("kernel-test", lambda path: (path / "scores/kernel-test/scores.json").unlink(), "no scores in this directory"),
+        (
+            "kernel-test",
+            lambda path: (path / "scores/kernel-test/sizes.npy").write_bytes(b""),
+            "damaged file.*sizes.npy",
+        ),
+        (
+            "kernel-test",
+            lambda path: (path / "scores/kernel-test/matrix/zarr.json").write_text("[" * 200_000),
+            "nested too deeply",
+        ),
+    ],
+)
+def test_what_was_tampered_with_is_told(copy, name, harm, message):
+    harm(copy[0])
+    found, details = states(*copy)
+    assert [one for one, state in found.items() if state == "differs"] == [f"scores/{name}"], details
+    assert re.search(message, details[f"scores/{name}"]), details[f"scores/{name}"]
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (described_as(block_rows=2**40), "damaged file.*scores.json"),
+        (described_as(block_rows=True), "damaged file.*scores.json"),
+        (described_as(summary_k="x"), "damaged file.*scores.json"),
+        (described_as(matrix=None), "damaged file.*scores.json"),
+        (described_as(options={"bogus": 1}), "files that cannot be made sense of"),
+        (described_as(unit="bits"), "said to be in bits, and are in nats"),
         (other_numbers, "scores of 16 rows, made anew, are off by up to 0.0"),
         (one_number, "summary of block 0 is not that of its scores"),
         (no_number, "block 0 has scores that are not finite"),

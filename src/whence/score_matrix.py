@@ -90,7 +90,10 @@ class ScoreMatrix:
             OSError, ValueError: zarr.json is not there, or damaged.
         """
         if self._packed is None:
-            described = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))
+            try:
+                described = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))
+            except RecursionError as error:
+                raise ValueError("zarr.json is nested too deeply") from error
             codecs = described.get("codecs") if isinstance(described, dict) else None
             if not isinstance(codecs, list):
                 raise ValueError("no codecs in zarr.json")

@@ -68,7 +68,7 @@ class StoredScores(Scores):
                               mend="Score again with keep_matrix=True; top() and means need none.")  # fmt: skip
         try:
             return self.matrix.read(number, stop - start)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             raise self.directory.damaged(
                 f"{_MATRIX}/{self.matrix.name(number)}", str(error), "a block of scores"
             ) from error
@@ -76,8 +76,13 @@ class StoredScores(Scores):
     def _summary(self, number: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         name = f"{_block(number)}.safetensors"
         summary, _ = self.directory.read_tensors(name)
-        if set(summary) != ENTRIES or len(summary["row_sum"]) != stop - start:
+        count, extremes = stop - start, (min(self.info["summary_k"], stop - start), self.shape[1])
+        wanted = {entry: (torch.float64, (count,)) if entry.endswith("sum") else
+                  (torch.int64 if entry.endswith("rows") else torch.float32, extremes) for entry in ENTRIES}  # fmt: skip
+        if {entry: (value.dtype, tuple(value.shape)) for entry, value in summary.items()} != wanted:
             raise self.directory.damaged(name, None, "a block's summary")
+        if any(((summary[rows] < start) | (summary[rows] >= stop)).any() for rows in ("helpful_rows", "harmful_rows")):
+            raise self.directory.damaged(name, "rows of other blocks", f"rows {start} to {stop - 1}")
         return summary
 
     def _extremes(self, number: int, start: int, stop: int, sign: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,6 +111,9 @@ class StoredScores(Scores):
         self, number: int, start: int, stop: int, tiles: Iterable[np.ndarray], progress: Callable[[int], None]
     ) -> None:
         """Write a block, given by its rows in tiles: its scores, where they are kept, then its summary."""
+        file = self.directory.path / f"{_block(number)}.safetensors"
+        for place in (file, self.matrix.path / self.matrix.name(number)):
+            _clear_forgotten(place)
         summary = Summary(start, stop - start, self.info["summary_k"], self.weights)
         kept: list[np.ndarray] = []
         for tile in tiles:
@@ -118,7 +126,7 @@ class StoredScores(Scores):
             progress(len(tile))
         if kept:
             self.matrix.write(number, kept[0] if len(kept) == 1 else np.concatenate(kept))
-        self.directory.write_tensors(f"{_block(number)}.safetensors", summary.entries())
+        self.directory.write_tensors(file.name, summary.entries())
 
 
 def _directory(path: str | os.PathLike[str]) -> RunDirectory:
@@ -146,8 +154,8 @@ def load_scores(path: str | os.PathLike[str]) -> StoredScores:
     rows, columns = (_labels(axis) for axis in axes)
     if (
         info.get("shape") != [len(rows), len(columns)]
-        or not isinstance(info.get("block_rows"), int)
-        or info["block_rows"] < 1
+        or not all(_within(info.get(name), 1, max(1, len(rows))) for name in ("block_rows", "summary_k"))
+        or not isinstance(info.get("matrix"), bool)
     ):
         raise directory.damaged("scores.json", info.get("shape"), f"shape {[len(rows), len(columns)]}")
     scores = StoredScores(rows, columns, info, directory.path, null=_read_null(directory))
@@ -218,7 +226,7 @@ def compute(
                 raise _not_finite(start, stop)
             scores.memory[number] = block
             progress(stop - start)
-        scores.null = null()
+        scores.null = _checked_null(null())
         return scores
 
     def one_by_one(some: np.ndarray) -> np.ndarray:
@@ -238,7 +246,7 @@ def compute(
         if not described:  # not before there are scores: a method that cannot score leaves nothing behind
             if not np.isfinite(first).all():
                 raise _not_finite(start, stop)
-            stored.null = null()
+            stored.null = _checked_null(null())
             whole = len(first) == len(rows)
             _begin(
                 stored,
@@ -299,6 +307,13 @@ def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
     return _labels(directory.read_table("targets.parquet")) if _difference({**before, **info}, before) is None else None
 
 
+def _checked_null(null: np.ndarray | None) -> np.ndarray | None:
+    if null is not None and not np.isfinite(null).all():
+        raise WhenceError("scores that are not finite", where="masks never trained on",
+                          mend="Look for extreme weights or inputs in the run.")  # fmt: skip
+    return None if null is None else np.ascontiguousarray(null, np.float32)
+
+
 def _not_finite(start: int, stop: int) -> WhenceError:
     return WhenceError("scores that are not finite", where=f"rows {start} to {stop - 1}",
                        mend="Look for extreme weights or inputs in the run.")  # fmt: skip
@@ -325,9 +340,7 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
     """
     rows, columns, path = scores.rows, scores.columns, scores.directory.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by killed processes
-        if time.time() - left.stat().st_mtime > _FORGOTTEN:
-            shutil.rmtree(left, ignore_errors=True)
+    _clear_forgotten(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     directory = RunDirectory(aside)
     try:
@@ -343,7 +356,7 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
             ScoreMatrix(aside / _MATRIX, scores.info["block_rows"], len(columns)).begin(len(rows), sample)
         directory.write_json("scores.json", scores.info)
         if path.exists() and not scores.directory.has("scores.json"):  # what nothing describes
-            shutil.rmtree(path)
+            _move_away(path)
         try:
             os.replace(aside, path)
         except OSError:
@@ -355,6 +368,36 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
                                   mend="Give the same command again: it takes those.") from None  # fmt: skip
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _move_away(path: Path) -> None:
+    """Delete a directory that nothing describes; not one that another process has begun since we looked."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.old.tmp")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:  # another process did
+        return
+    if (aside / "scores.json").is_file():
+        os.rename(aside, path)
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_forgotten(path: Path) -> None:
+    """Remove what killed processes were about to put in a place."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        try:
+            forgotten = time.time() - left.stat().st_mtime > _FORGOTTEN
+        except FileNotFoundError:  # it is in its place by now
+            continue
+        if forgotten and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        elif forgotten:
+            left.unlink(missing_ok=True)
+
+
+def _within(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
 
 
 _WORDS = {
@@ -398,12 +441,19 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def _read_null(directory: RunDirectory) -> np.ndarray | None:
-    return _read_array(directory, "null.npy") if directory.has("null.npy") else None
+    if not directory.has("null.npy"):
+        return None
+    null = _read_array(directory, "null.npy")
+    if null.dtype != np.float32 or null.ndim != 2 or not np.isfinite(null).all():
+        raise directory.damaged("null.npy", f"{null.dtype} {null.shape}", "finite float32 [S, M]")
+    return null
 
 
 def _read_array(directory: RunDirectory, name: str) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(directory.path / name, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        array = np.load(directory.path / name, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise directory.damaged(name, str(error), "an array") from error
+    if not isinstance(array, np.ndarray):
+        raise directory.damaged(name, type(array).__name__, "an array")
     return array

@@ -71,8 +71,10 @@ class Summary:
         sums = torch.zeros(len(tile), 2, dtype=torch.float64)
         for left in range(0, tile.shape[1], _SUMMED):
             sums += values[:, left : left + _SUMMED] @ self._weights[left : left + _SUMMED]
-        if not sums.isfinite().all() and not np.isfinite(tile).all():  # sums are less to look through
-            return False
+        if not sums.isfinite().all():  # they are less to look through
+            if not np.isfinite(tile).all():
+                return False
+            sums = values.double() @ self._weights.double()  # too large for single precision
         self._sums[self._row - self._start : self._row - self._start + len(tile)] = sums
         for sign in (1, -1):
             self._take(values, sign)

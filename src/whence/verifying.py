@@ -30,7 +30,7 @@ from whence.masks import philox4x32
 from whence.quantities import quantity_named
 from whence.run import Run, instance_table, open_run
 from whence.score_store import StoredScores, load_scores
-from whence.summaries import Summary
+from whence.summaries import Summary, typical_sizes
 
 __all__ = ["Check", "verify"]
 
@@ -41,6 +41,8 @@ _KNOWN = (
     ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
 )  # fmt: skip
 _ROUNDING = 1e-3  # of a target's typical score: what another order of sums may change
+_SUMS = 1e-5  # of the sum of absolute scores, likewise
+_NULLS = 16  # masks never trained on that are scored anew
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,9 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
         Check("run", "ok", f"data, weights, model and loss of fingerprint {run.fingerprint()[:8]}"),
     ]
     checks.append(_caught("instances", lambda: _instances(run)))
-    for folder in sorted((directory / "scores").glob("*/scores.json")):
-        name = folder.parent.name
-        if not name.startswith("."):
-            checks.append(_caught(f"scores/{name}", partial(_scores, run, folder.parent, rows)))
+    for folder in sorted((directory / "scores").glob("*/")):
+        if not folder.name.startswith("."):
+            checks.append(_caught(f"scores/{folder.name}", partial(_scores, run, folder, rows)))
     return checks
 
 
@@ -102,6 +103,8 @@ def _caught(what: str, check: Callable[[], tuple[str, str]]) -> Check:
         return Check(what, *check())
     except WhenceError as error:
         return Check(what, "differs", str(error))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, EOFError, MemoryError) as error:
+        return Check(what, "differs", f"files that cannot be made sense of ({type(error).__name__}: {error})")
 
 
 def _masks(layers: dict[str, Any]) -> Check:
@@ -159,19 +162,30 @@ def _scores(run: Run, path: Path, rows: int) -> tuple[str, str]:
 
 
 def _summaries(scores: StoredScores) -> str | None:
-    """What is wrong with the blocks of a matrix, or None."""
+    """What is wrong with the blocks, or None."""
+    weights = np.stack([np.ones(scores.shape[1]), scores.weights], axis=1)
     for number, start, stop in scores.ranges():
         stored = scores._summary(number, start, stop)
+        for sign, word in ((-1, "helpful"), (1, "harmful")):
+            rows, values = stored[f"{word}_rows"], stored[f"{word}_values"]
+            if not (values.isfinite().all() and (values.diff(dim=0) * sign >= 0).all()):
+                return f"the {word} extremes of block {number} are not in order"
+            if (rows.sort(dim=0).values.diff(dim=0) == 0).any():
+                return f"the {word} extremes of block {number} name a row twice"
         if not scores.info["matrix"]:
             continue
+        block = np.array(scores._read(number, start, stop))
         made = Summary(start, stop - start, scores.info["summary_k"], scores.weights)
-        if not made.fold(np.array(scores._read(number, start, stop))):
+        if not made.fold(block):
             return f"block {number} has scores that are not finite"
+        near = torch.from_numpy(
+            _SUMS * np.abs(block).astype(np.float64) @ weights
+        )  # what another order of sums may change
         for name, value in made.entries().items():
-            exact = value.dtype == torch.int64
-            if not (
-                torch.equal(value, stored[name]) if exact else torch.allclose(value, stored[name], rtol=1e-4, atol=1e-6)
-            ):
+            same = torch.equal(value, stored[name])
+            if name.endswith("sum"):
+                same = bool(((value - stored[name]).abs() <= near[:, int(name == "even_sum")]).all())
+            if not same:
                 return f"the summary of block {number} is not that of its scores ({name})"
     return None
 
@@ -198,27 +212,71 @@ def _scored_anew(run: Run, scores: StoredScores, targets: Dataset, rows: int) ->
         return "skipped", f"quantity {info['quantity']!r} was another function"
     members = kind.rows_of(run.train)
     level = at_level(members, str(info["level"]))
-    if not np.array_equal(level.labels.ids, scores.ids):
+    if not np.array_equal(level.labels.ids, scores.ids) or level.labels.names != scores.rows.names:
         return "differs", "their rows are not those of the training data"
+    if targets.all_names() != scores.columns.names:
+        return "differs", "their targets are called otherwise in the data"
+    if info.get("unit") != quantity.unit:
+        return "differs", f"they are said to be in {info.get('unit')}, and are in {quantity.unit}"
     single = kind(run, targets, quantity, **info["options"])
     estimator: Any = single
     if level is not members:
         estimator = Grouped(cast(InstanceEstimator, single), cast(np.ndarray, members.labels.groups))
+    if (wrong := _noise(scores, estimator, level.masks)) is not None:
+        return "differs", wrong
     some = evenly(len(scores.rows), rows)
-    made = np.concatenate([estimator.block(row, row + 1) for row in some.tolist()])
-    size = np.maximum(np.sqrt(np.square(made).mean(0)), scores.sizes.astype(np.float32)).clip(1e-12)
+    made = np.concatenate([estimator.block(row, row + 1) for row in some.tolist()]).astype(np.float64)
+    size = np.sqrt(np.square(made).mean(0))
+    near = _ROUNDING * (size + 0.01 * size.max() + 1e-30)  # of each target
     if info["matrix"]:
-        off = float((np.abs(made - scores.at(some)) / size).max())
-    else:
-        means = scores.mean_over_targets()[some]
-        off = float((np.abs(made.mean(1) - means) / size.mean()).max())
-    what = "scores" if info["matrix"] else "means"
-    if off > _ROUNDING:
-        return (
-            "differs",
-            f"{what} of {len(some)} rows, made anew, are off by up to {off:.2g} of a target's typical score",
-        )
+        off = np.abs(made - scores.at(some))
+        if not (off <= near).all():
+            worst = float((off / near).max() * _ROUNDING)
+            return (
+                "differs",
+                f"scores of {len(some)} rows, made anew, are off by up to {worst:.2g} of a target's typical score",
+            )
+    for word, weights, even in (("means", np.ones(len(near)), False), ("even means", scores.weights, True)):
+        off = np.abs(made @ weights / len(near) - scores.mean_over_targets(even=even)[some])
+        if not (off <= near @ weights / len(near)).all():
+            return "differs", f"{word} of {len(some)} rows, made anew, are off by up to {off.max():.2g}"
+    if not info["matrix"] and not _extremes_hold(scores, some, made, near):
+        return "differs", f"the extremes that were kept are not those of {len(some)} rows, made anew"
+    what = "scores" if info["matrix"] else "means and extremes"
     return (
         "ok",
-        f"{scores.shape[0]:,} × {scores.shape[1]:,} by {info['method']}; {what} of {len(some)} rows are the same when made anew",
+        f"{scores.shape[0]:,} × {scores.shape[1]:,} by {info['method']}; {what} of {len(some)} rows made anew are the same",
     )
+
+
+def _noise(scores: StoredScores, estimator: Any, masks: bool) -> str | None:
+    """What is wrong with null scores and typical sizes, or None."""
+    if (scores.null is not None) != masks:
+        return "scores of masks never trained on are missing" if masks else "scores of masks, by a method without masks"
+    if scores.null is not None:
+        few = min(_NULLS, len(scores.null))
+        made = estimator.null(few, seed=0)
+        if scores.null.shape != (scores.info["null_masks"], scores.shape[1]):
+            return f"scores of masks never trained on have the shape {scores.null.shape}"
+        if not np.allclose(scores.null[:few], made, rtol=_ROUNDING, atol=_ROUNDING * float(np.abs(made).max())):
+            return "scores of masks never trained on are not those that are made anew"
+    sizes = typical_sizes(scores.null, getattr(estimator, "of_rows", scores.at), len(scores.rows))
+    if not np.allclose(scores.sizes, sizes, rtol=10 * _ROUNDING, atol=_ROUNDING * float(sizes.max())):
+        return "typical sizes of scores are not those that are made anew"
+    return None
+
+
+def _extremes_hold(scores: StoredScores, some: np.ndarray, made: np.ndarray, near: np.ndarray) -> bool:
+    """Whether sampled rows are among their block's extremes exactly where their scores say so, with these scores."""
+    for number, start, stop in scores.ranges():
+        stored = scores._summary(number, start, stop)
+        for place in np.flatnonzero((some >= start) & (some < stop)):
+            for sign, word in ((1, "helpful"), (-1, "harmful")):
+                rows, values = stored[f"{word}_rows"].numpy(), stored[f"{word}_values"].numpy()
+                listed = rows == some[place]
+                kept = np.where(listed, values, 0).sum(0)
+                if (listed.any(0) & (np.abs(kept - made[place]) > near)).any():
+                    return False
+                if (~listed.any(0) & (sign * (made[place] - values[-1]) > near) & (len(rows) < stop - start)).any():
+                    return False
+    return True

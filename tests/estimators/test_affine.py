@@ -87,3 +87,16 @@ def test_other_quantities_are_measured_on_outputs():
     other = Affine(features, weight, constant, 0.5, labels, mine)
     assert other._above is None
     np.testing.assert_allclose(other.differences(masks()), affine.differences(masks()), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_large_bias_costs_no_digits(keep, fast):
+    affine, (features, weight, _, labels) = head(keep=keep)
+    constant = torch.full((5,), 1e4)
+    other = Affine(features, weight, constant, keep, labels, affine.quantity)
+    if not fast:
+        other._above = None
+    kept = masks(keep=keep)
+    expected = plain((features, weight, constant, labels), kept, keep)
+    np.testing.assert_allclose(other.differences(kept), expected, atol=1e-4 if fast else 3e-3)

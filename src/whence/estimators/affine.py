@@ -58,8 +58,8 @@ class Affine:
         self._fits = self.weight.numel() * len(features) <= _KEPT_NUMBERS
         self._above: torch.Tensor | None = None
         if quantity.function is cross_entropy and features.device.type == "cpu":
-            full = self.features @ self.weight.T + self.bias
-            above = full - full.gather(1, targets[:, None])
+            full = self.features @ self.weight.T
+            above = full - full.gather(1, targets[:, None]) + (self.bias - self.bias[targets, None])
             self._above = above if bool((above.abs() <= _MODERATE).all()) else None
 
     def differences(self, kept: torch.Tensor) -> torch.Tensor:
@@ -108,12 +108,12 @@ class Affine:
         for left in range(0, len(self.targets), columns):
             part = slice(left, min(left + columns, len(self.targets)))
             per_unit = self.features[part, None, :] * self.weight  # (m, C, D): what each unit adds to each output
-            full = per_unit.sum(-1) + self.bias  # (m, C)
+            full = per_unit.sum(-1)  # (m, C), without the bias, which would cancel digits
             rows = max(1, _NUMBERS_AT_ONCE // full.numel())
             for top in range(0, len(kept), rows):
                 block = kept[top : top + rows]
-                own = (block @ per_unit.flatten(0, 1).T).view(len(block), *full.shape) / q + self.bias
-                flipped = (full - q * own) / (1 - q)
+                kept_sums = (block @ per_unit.flatten(0, 1).T).view(len(block), *full.shape)
+                own, flipped = kept_sums / q + self.bias, (full - kept_sums) / (1 - q) + self.bias
                 measure = measured(self.quantity, self.targets[part])
                 result[top : top + rows, part] = measure(flipped) - measure(own)
         return result
