@@ -8,7 +8,7 @@ import pytest
 import whence
 from tests.toys import trained
 from whence import WhenceError, ensemble
-from whence.score_store import compute
+from whence.score_making import compute
 from whence.scores import Labels
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError, load_scores
-from whence.score_store import compute
+from whence.score_making import compute
 from whence.scores import Labels, NoiseFloor
 
 
@@ -452,14 +452,14 @@ def test_a_slower_process_goes_by_the_faster_ones_directory(tmp_path, monkeypatc
 
 def test_what_nothing_describes_is_not_removed_once_it_is_described(tmp_path, monkeypatch):
     """Another process begins between the look and the removal."""
-    from whence import score_store
+    from whence import score_making
 
-    matrix, real = random_matrix(20, 3), score_store._move_away
+    matrix, real = random_matrix(20, 3), score_making._move_away
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "left").write_text("over")
 
     def overtaken(path):
-        monkeypatch.setattr(score_store, "_move_away", real)
+        monkeypatch.setattr(score_making, "_move_away", real)
         rows, columns = (
             Labels(np.arange(20) * 10, [f"r{i}" for i in range(20)]),
             Labels(np.arange(3) + 1000, ["t0", "t1", "t2"]),
@@ -471,7 +471,7 @@ def test_what_nothing_describes_is_not_removed_once_it_is_described(tmp_path, mo
         real(path)
 
     stamps: list[int] = []
-    monkeypatch.setattr(score_store, "_move_away", overtaken)
+    monkeypatch.setattr(score_making, "_move_away", overtaken)
     scores = scores_of(matrix, tmp_path / "s", block_rows=5)
     blocks = sorted((tmp_path / "s").glob("block-*"))
     assert [blocks[1].stat().st_mtime_ns, blocks[3].stat().st_mtime_ns] == stamps

@@ -13,7 +13,7 @@ import whence
 from tests.test_scores import scores_of
 from tests.toys import network, trained
 from whence import WhenceError
-from whence.score_store import compute
+from whence.score_making import compute
 from whence.scores import Labels
 from whence.significance import MaskNull, RunNull, false_discovery_rates, rows_against_masks
 

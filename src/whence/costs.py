@@ -32,7 +32,7 @@ from whence.estimators.dispatch import METHODS, choose
 from whence.forward import predict
 from whence.options import TrainingOptions
 from whence.run import Run, instance_table
-from whence.score_store import bytes_of_scores, compute
+from whence.score_making import bytes_of_scores, compute
 from whence.scores import Labels
 from whence.training import fit
 

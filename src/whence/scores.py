@@ -1,6 +1,6 @@
 """Scores: N training instances (or groups) by M targets, in blocks of rows, with the noise they were measured against.
 
-What can be asked of them. How they are made and stored: ``score_store.py``; of several runs: ``ensembles.py``.
+What can be asked of them. How they are stored: ``score_store.py``, made: ``score_making.py``; of several runs: ``ensembles.py``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tests.toys import blobs, trained
 from whence.costs import Costs
 from whence.estimators import influence
 from whence.estimators.dispatch import METHODS
-from whence.score_store import bytes_of_scores
+from whence.score_making import bytes_of_scores
 
 
 def test_splits_and_gaps_are_told(whence, tmp_path):

@@ -23,7 +23,8 @@ from whence.estimators.views import Views
 from whence.noise import FEWEST_MASKS
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
-from whence.score_store import begun, compute
+from whence.score_making import compute
+from whence.score_store import begun
 from whence.scores import Labels, Scores
 
 __all__ = ["METHODS", "choose", "influence", "target_instances"]
