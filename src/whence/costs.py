@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from whence.data import Dataset
-from whence.estimators.base import Grouped, InstanceEstimator, at_level, evenly
+from whence.estimators.base import at_level, at_rows, evenly
 from whence.estimators.dispatch import METHODS, choose
 from whence.forward import predict
 from whence.options import TrainingOptions
@@ -233,9 +233,7 @@ def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int
     rows = at_level(members, level)
     single = kind(run, targets, run.loss)
     made = time.perf_counter()
-    estimator: Any = single
-    if rows is not members:
-        estimator = Grouped(cast(InstanceEstimator, single), cast(np.ndarray, members.labels.groups))
+    estimator = at_rows(single, members, rows)
     compute(
         estimator.block,
         rows.labels,

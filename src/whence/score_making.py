@@ -85,8 +85,7 @@ def compute(
             data, weights, targets or options.
     """
     tile = _rows_per_tile(len(columns), width, at_once)
-    # Without the matrix, enough rows that summaries are much smaller than it.
-    most = tile if keep_matrix else max(at_stake // max(len(columns), width), _ROWS_PER_EXTREME * summary_k)
+    most = tile if keep_matrix else _most_rows(len(columns), width, at_stake, summary_k)
     size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, shard[1], most)
     size = max(1, min(size, len(rows)))
     info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "matrix": keep_matrix or path is None,
@@ -140,7 +139,7 @@ def bytes_of_scores(
 ) -> int:  # fmt: skip
     """How large a directory of scores becomes, names and headers of files aside: arguments are as those of ``compute``."""
     tile = _rows_per_tile(columns, width, at_once)
-    most = tile if keep_matrix else max(at_stake // max(columns, width), _ROWS_PER_EXTREME * summary_k)
+    most = tile if keep_matrix else _most_rows(columns, width, at_stake, summary_k)
     size = max(1, min(_rows_per_block(count, tile, 1, most), count))
     extremes = 2 * 12 * columns * _kept_extremes(summary_k, size, keep_matrix)
     blocks = -(-count // size)
@@ -153,6 +152,11 @@ def bytes_of_scores(
 def _rows_per_tile(columns: int, width: int, at_once: int) -> int:
     rows = max(1, at_once // max(columns, width))
     return rows - (rows % 64 if rows > 64 else 0)  # round numbers of rows are multiplied faster
+
+
+def _most_rows(columns: int, width: int, at_stake: int, summary_k: int) -> int:
+    """Of a block without the matrix: enough that summaries are much smaller than it."""
+    return max(at_stake // max(columns, width), _ROWS_PER_EXTREME * summary_k)
 
 
 def _rows_per_block(count: int, tile: int, world: int, most: int) -> int:

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators.base import Grouped, InstanceEstimator, at_level, evenly
+from whence.estimators.base import at_level, at_rows, evenly
 from whence.estimators.dispatch import METHODS
 from whence.estimators.targets import candidates
 from whence.masks import philox4x32
@@ -218,10 +218,7 @@ def _scored_anew(run: Run, scores: StoredScores, targets: Dataset, rows: int) ->
         return "differs", "their targets are called otherwise in the data"
     if info.get("unit") != quantity.unit:
         return "differs", f"they are said to be in {info.get('unit')}, and are in {quantity.unit}"
-    single = kind(run, targets, quantity, **info["options"])
-    estimator: Any = single
-    if level is not members:
-        estimator = Grouped(cast(InstanceEstimator, single), cast(np.ndarray, members.labels.groups))
+    estimator = at_rows(kind(run, targets, quantity, **info["options"]), members, level)
     if (wrong := _noise(scores, estimator, level.masks)) is not None:
         return "differs", wrong
     some = evenly(len(scores.rows), rows)

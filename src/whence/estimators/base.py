@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level", "cholesky",
-           "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "mask_rows"]  # fmt: skip
+__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level", "at_rows",
+           "cholesky", "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "mask_rows"]  # fmt: skip
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -151,6 +151,15 @@ def at_level(rows: Rows, level: str) -> Rows:
         raise WhenceError("groups of a run that has none", where="level", got=level, mend="Fit with groups, or sum scores with "
                           "scores.for_groups(groups).")  # fmt: skip
     return Rows(_one_per_group(groups, names), "group", masks=False)
+
+
+def at_rows(estimator: Estimator, members: Rows, rows: Rows) -> Any:
+    """An estimator of the rows that are asked for, from that of the rows that its method scores."""
+    if rows is members:
+        return estimator
+    groups = members.labels.groups
+    assert groups is not None  # or there were no such rows
+    return Grouped(cast(InstanceEstimator, estimator), groups)
 
 
 def distinct_masks(data: Dataset) -> np.ndarray:

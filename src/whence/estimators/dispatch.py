@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators.base import Estimator, Grouped, InstanceEstimator, MaskEstimator, Method
+from whence.estimators.base import Estimator, InstanceEstimator, MaskEstimator, Method, at_rows
 from whence.estimators.first_order import FirstOrder
 from whence.estimators.kernel import Kernel
 from whence.estimators.kronecker import Kronecker
@@ -79,7 +79,8 @@ def influence(
             others. What ``missing()`` then lists is theirs; the same call without ``shard`` reads what all have made, and makes
             what is missing.
         progress: show a bar.
-        options: of the method (kernel: residual, damping, subnetworks; kronecker: damping, share, looks; turnover: precision).
+        options: of the method (first_order: softened, precision; kernel: residual, damping, subnetworks; kronecker: damping, share,
+            looks; turnover: precision).
 
     Returns:
         Scores [N, M], positive where the training row helps on the target, in units of the quantity. With a run
@@ -182,8 +183,4 @@ def _chosen(question: Question, path: Path | None) -> Dataset:
 
 def _prepare(question: Question, targets: Dataset) -> Estimator:
     estimator = question.estimator(question.run, targets, question.quantity, **question.changed)
-    if question.rows is question.members:
-        return estimator
-    groups = question.members.labels.groups
-    assert groups is not None  # or there were no such rows
-    return Grouped(cast(InstanceEstimator, estimator), groups)
+    return cast(Estimator, at_rows(estimator, question.members, question.rows))
