@@ -114,6 +114,8 @@ def verify(run: str, rows: int, as_json: bool) -> None:
     checks = look(run, rows=rows)
     differ = [check.what for check in checks if check.state == "differs"]
     last = f"{len(checks)} checks: " + (f"{', '.join(differ)} not as they should be" if differ else "nothing differs")
+    skipped = sum(check.state == "skipped" for check in checks)
+    last += f", {skipped} could not be told" if skipped else ""
     record = {"run": full_path(run), "differs": differ, "checks": [vars(check) for check in checks]}
     answer(as_json, record, [*(check.line() for check in checks), last])
     if differ:
