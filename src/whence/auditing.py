@@ -21,7 +21,7 @@ from whence.label_noise import NoiseModel, fit_noise
 from whence.run import Run
 from whence.subnetworks import probabilities
 
-__all__ = ["KINDS", "Audit", "audit", "label_noise"]
+__all__ = ["KINDS", "Audit", "audit", "label_noise", "suspicions"]
 
 KINDS = ("label_issue", "memorized", "ambiguous", "ok")
 
@@ -127,8 +127,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
         The audit; with a run directory it is also written to RUN/audit.parquet and, of a run with groups, RUN/groups.parquet.
     """
     if isinstance(run.task, LanguageModeling):
-        raise WhenceError("an audit of texts without labels", where="the run", got=run.task.kind, expected="a task with labels",
-                          mend="Ask for whence.influence, whence.group_effects or whence.memorization.")  # fmt: skip
+        raise _without_labels(run)
     memory = memories(run)
     if isinstance(run.task, Classification):
         judged, noise = _classification(run, memory)
@@ -174,6 +173,33 @@ def label_noise(run: Run) -> NoiseModel:
     return fit_noise(unseen.pooled, run.train.targets, unseen.unlearned, sources)
 
 
+def suspicions(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """What an audit says of labels, and nothing else of it: p_wrong, float64 [N], and the suggestions as targets of the task, [N].
+
+    Raises:
+        WhenceError: texts without labels.
+    """
+    if isinstance(run.task, Classification):
+        noise = label_noise(run)
+        return noise.p_wrong, _suggestions(noise, run.train.targets)
+    if isinstance(run.task, LanguageModeling):
+        raise _without_labels(run)
+    predicted = out_of_sample(run)[:, 0]
+    return _outlier_posterior(run.train.targets - predicted), predicted
+
+
+def _without_labels(run: Run) -> WhenceError:
+    return WhenceError("an audit of texts without labels", where="the run", got=run.task.kind, expected="a task with labels",
+                       mend="Ask for whence.influence, whence.group_effects or whence.memorization.")  # fmt: skip
+
+
+def _suggestions(noise: NoiseModel, given: np.ndarray) -> np.ndarray:
+    """int64 [N]: the class that is most likely the true one, of a label that is an issue the best of the others."""
+    true, wrong = noise.posterior.copy(), np.flatnonzero(noise.p_wrong > 0.5)
+    true[wrong, given[wrong]] = 0
+    return true.argmax(1)
+
+
 def _sources(train: Dataset, p_wrong: np.ndarray, suspected: np.ndarray) -> pa.Table | None:
     if train.groups is None:
         return None
@@ -200,21 +226,19 @@ def _percent(share: float) -> str:
 def _classification(run: Run, memory: Memories) -> tuple[dict[str, Any], NoiseModel]:
     rows, given = np.arange(len(run.train)), run.train.targets
     noise = label_noise(run)
-    p_wrong, true = noise.p_wrong, noise.posterior.copy()
-    true[p_wrong > 0.5, given[p_wrong > 0.5]] = 0  # the best of the others
+    p_wrong = noise.p_wrong
     own, flipped, full = (probabilities(run, mask=mask) for mask in ("own", "flipped", "full"))
     kind = np.full(len(rows), "ok", dtype=object)
     kind[noise.belief.max(1) <= 0.5] = "ambiguous"
     kind[memory.by_heart & (full.argmax(1) == given)] = "memorized"
     kind[p_wrong > 0.5] = "label_issue"
-    judged = {"suggested": run.task.show(true.argmax(1)), "p_wrong": p_wrong, "kind": kind,
+    judged = {"suggested": run.task.show(_suggestions(noise, given)), "p_wrong": p_wrong, "kind": kind,
               "p_own": own[rows, given], "p_flipped": flipped[rows, given], "p_full": full[rows, given]}  # fmt: skip
     return judged, noise
 
 
 def _regression(run: Run) -> dict[str, Any]:
-    predicted = out_of_sample(run)[:, 0]
-    p_wrong = _outlier_posterior(run.train.targets - predicted)
+    p_wrong, predicted = suspicions(run)
     kind = np.where(p_wrong > 0.5, "label_issue", "ok").astype(object)
     return {
         "suggested": run.task.show(predicted),

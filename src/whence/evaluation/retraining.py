@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from whence.data import Classification, Dataset
 from whence.errors import WhenceError
@@ -21,6 +17,7 @@ from whence.estimators.dispatch import target_instances
 from whence.evaluation.ground_truth import GroundTruth, assemble, begin, read_retraining, record_name, write_retraining
 from whence.evaluation.recipes import OwnLoop, Recipe, recipe_of
 from whence.evaluation.subsets import left_out, random_subsets, training_seed
+from whence.evaluation.workers import alone, check_jobs, in_processes
 from whence.fingerprints import digest
 from whence.forward import predict
 from whence.quantities import quantity_named
@@ -32,10 +29,6 @@ __all__ = ["Kind", "Level", "retrain"]
 
 Kind = Literal["random", "leave_one_out", "removal"]
 Level = Literal["instance", "group"]
-
-# The masks of a forward pass belong to the process: where a backend has several threads in one, they take turns.
-_ALONE = threading.Lock()
-
 
 def retrain(
     run: Run,
@@ -86,8 +79,7 @@ def retrain(
     """
     if seeds < 1:
         raise WhenceError("no training of a subset", where="seeds", got=seeds, expected="at least 1")
-    if jobs == 0:
-        raise WhenceError("too few processes", where="jobs", got=jobs, expected="at least 1, or -1 for one per core")
+    check_jobs(jobs)
     data = target_instances(run, targets)
     axis, instances, owners = rows_of(run.train, level)
     members = _members(axis, kind, level, subsets, fraction, rows, seed)
@@ -109,9 +101,8 @@ def retrain(
     work = _Work(recipe, run.train, data, owners, kind == "random", seed, None if directory is None else directory.path)
     pairs = [(subset, number) for subset in range(len(members)) for number in range(seeds)]
     todo = [pair for pair in pairs if directory is None or not directory.has(record_name(*pair))]
-    with tqdm(total=len(pairs), initial=len(pairs) - len(todo), desc="retrain", unit="model", disable=not progress,
-              leave=False) as bar:  # fmt: skip
-        made = _Parallel(bar, jobs)(delayed(work)(members[subset], subset, number) for subset, number in todo)
+    made = in_processes(work, [(members[subset], subset, number) for subset, number in todo], jobs=jobs,
+                        done=len(pairs) - len(todo), progress=progress)  # fmt: skip
     fresh = dict(zip(todo, made, strict=True))
     records = [fresh[pair] if pair in fresh else _read(directory, members[pair[0]], pair) for pair in pairs]
     return assemble(axis, labels, instances, owners, settings, records)
@@ -145,7 +136,7 @@ class _Work:
     path: Path | None
 
     def __call__(self, members: np.ndarray, subset: int, number: int) -> dict[str, np.ndarray]:
-        with _ALONE, _one_thread():
+        with alone():
             model = self.recipe.train(self.train.select(members[self.owners]), training_seed(self.seed, number))
             record = {"members": members, **self._measure(model)}
         if self.path is not None:
@@ -169,19 +160,6 @@ class _Work:
         if self.judge_training and isinstance(task, Classification):
             record["train_correct"] = predict(model, self.train).argmax(axis=1) == self.train.targets
         return record
-
-
-class _Parallel(Parallel):  # type: ignore[misc]
-    """joblib's Parallel with a bar, whatever the backend."""
-
-    def __init__(self, bar: Any, jobs: int) -> None:
-        # Of one job nothing is said, so that joblib.parallel_config may say more.
-        super().__init__(**({} if jobs == 1 else {"n_jobs": jobs}))
-        self.bar, self.shown = bar, 0
-
-    def print_progress(self) -> None:
-        self.bar.update(self.n_completed_tasks - self.shown)
-        self.shown = self.n_completed_tasks
 
 
 def _members(axis: Labels, kind: str, level: str, subsets: int, fraction: float, rows: Sequence[Any] | None,
@@ -209,14 +187,3 @@ def _read(directory: RunDirectory | None, members: np.ndarray, pair: tuple[int, 
         raise WhenceError("a retraining of other rows", where=str(directory.path / record_name(*pair)),
                           mend="Delete the directory and retrain.")  # fmt: skip
     return record
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one thread have one order: the same bits in every process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
