@@ -30,6 +30,7 @@ __all__ = ["Kind", "Level", "retrain"]
 Kind = Literal["random", "leave_one_out", "removal"]
 Level = Literal["instance", "group"]
 
+
 def retrain(
     run: Run,
     targets: Any = "test",

@@ -1,0 +1,205 @@
+"""``cleanse``: change what seems to do harm, train again, and see whether it did any good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from whence.cleansing.amounts import SIGNIFICANT, Amount, amounts_of
+from whence.cleansing.choosing import (
+    Ranking,
+    groups_by_effect,
+    labels_to_mend,
+    rows_by_harm,
+    rows_by_suspicion,
+    rows_given,
+)
+from whence.cleansing.comparing import Difference, compare, verdict_of
+from whence.cleansing.measures import Measure, measures_of
+from whence.cleansing.results import Cleansing, Step
+from whence.cleansing.retrained import Trainings
+from whence.cleansing.treatments import NONE, Treatment, controls, treated
+from whence.errors import WhenceError
+from whence.estimators.dispatch import METHODS, choose, target_instances
+from whence.evaluation.recipes import OwnLoop, recipe_of
+from whence.evaluation.workers import check_jobs
+from whence.run import Run
+from whence.rundir import RunDirectory
+
+__all__ = ["cleanse"]
+
+BY = ("influence", "p_wrong")
+
+
+def cleanse(
+    run: Run,
+    *,
+    drop: str | float | Sequence[str | float] | None = None,
+    relabel: str | float | Sequence[str | float] | bool | None = None,
+    groups: str | int | Sequence[str | int] | bool | None = None,
+    rows: ArrayLike | None = None,
+    by: str = "influence",
+    method: str = "auto",
+    runs: int = 1,
+    targets: Any = "test",
+    seeds: int = 5,
+    seed: int = 0,
+    level: float = 0.05,
+    jobs: int = 1,
+    name: str | None = None,
+    fit: OwnLoop | None = None,
+    progress: bool = False,
+) -> Cleansing:
+    """Drop or relabel what seems to do harm, retrain from several seeds, and compare on test with no change and with chance.
+
+    Rows are chosen on dev and judged on test, so the verdict is not of what they were chosen by. It may well be "no detectable
+    gain". Every amount is trained beside three others of the same seeds: no change, as many instances removed at random, and as
+    many at random with the same labels. A change is a gain only where a measure that knows no threshold (loss, AUC) is better than
+    with all three, in intervals for seeds and test instances both being samples (``comparing.py``), widened for the number of
+    amounts and measures (Bonferroni).
+
+    Args:
+        run: with a test split and, by influence or groups, a dev split.
+        drop: how much to drop: "1%" (the default, if nothing else is asked for), a number of rows, "significant" (all whose
+            false-discovery rate is at most 5 %), or several of these.
+        relabel: how many labels to change to the suggested ones: an amount as for ``drop``, or True for all that are more likely
+            wrong than right.
+        groups: how many whole groups to drop: an amount, or True for all whose harm is beyond chance.
+        rows: ids of instances to drop, a choice of your own.
+        by: of ``drop``: "influence", the lowest mean influence on dev; "p_wrong", the least trusted labels.
+        method: the estimator of influence (of groups: the second estimate).
+        runs: how many trainings influence is averaged over, the run itself and others of other seeds.
+        targets: what is judged on: a split or a ``Dataset``.
+        seeds: R, trainings of each treatment; at least 2.
+        seed: of trainings and random draws.
+        level: one minus the confidence of the intervals together.
+        jobs, fit: as for ``whence.evaluation.retrain``.
+        name: of the directory in RUN/cleanse; by default of action and choice.
+        progress: show bars.
+
+    Returns:
+        The cleansing. With a run directory, RUN/cleanse/NAME/cleansed.parquet has a row for each training instance with action and
+        reason, cleanse.json all numbers; each finished training is kept, and the same call resumes.
+
+    Raises:
+        WhenceError: more than one of drop, relabel, groups and rows; an amount that is none; no such split; a training that cannot
+            be repeated; instances to drop whose groups share masks and a method that scores groups.
+    """
+    check_jobs(jobs)
+    action, amounts = _asked(drop, relabel, groups, rows)
+    if by not in BY:
+        raise WhenceError("no such reason", where="by", got=repr(by), expected=" or ".join(BY))
+    if method not in ("auto", *METHODS):
+        raise WhenceError("unknown method", where="method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
+    for where, value, least in (("seeds", seeds, 2), ("runs", runs, 1)):
+        if value < least:
+            raise WhenceError("too few trainings", where=where, got=value, expected=f"at least {least}")
+    if not 0 < level < 1:
+        raise WhenceError("an option out of range", where="level", got=level, expected="between 0 and 1")
+    data = target_instances(run, targets)
+    if len(data) < 2:
+        raise WhenceError("too few instances to judge by", where="targets", got=len(data), expected="at least 2")
+    path = None if run.directory is None else run.directory.path / "cleanse"
+    title = _named(name, action, by, method)
+    trainings = Trainings(recipe_of(run, fit), run.train, run.splits.get("dev"), data, seed, jobs,
+                          None if path is None else RunDirectory(path / "models"), progress)  # fmt: skip
+    ranking = _ranked(run, action, by, method, rows, trainings, runs, progress)
+    found = _tried(run, ranking, amounts, trainings, seeds, level, targets if isinstance(targets, str) else "given",
+                   None if path is None else path / title)  # fmt: skip
+    if found.path is not None:
+        directory = RunDirectory(found.path)
+        directory.write_table("cleansed.parquet", found.table())
+        directory.write_json(
+            "cleanse.json", _without_nan({**found.to_json(), "seed": seed, "seeds": seeds, "runs": runs})
+        )
+    return found
+
+
+def _asked(drop: Any, relabel: Any, groups: Any, rows: Any) -> tuple[str, tuple[Amount, ...]]:
+    """What is to be changed, and how much of it."""
+    given = [name for name, value in (("drop", drop), ("relabel", relabel), ("groups", groups), ("rows", rows))
+             if value is not None and value is not False]  # fmt: skip
+    if len(given) > 1:
+        raise WhenceError("changes that cannot be told apart", where="cleanse", got=" and ".join(given), expected="one of them",
+                          mend="Give one at a time: what was trained before is used again.")  # fmt: skip
+    what = given[0] if given else "drop"
+    if what == "rows":
+        return what, (Amount("given", share=1.0),)
+    amount = {"drop": "1%" if drop is None else drop, "relabel": relabel, "groups": groups}[what]
+    if amount is True:
+        return what, (Amount("all", share=1.0) if what == "relabel" else Amount(SIGNIFICANT),)
+    return what, amounts_of(amount, what)
+
+
+def _named(name: str | None, action: str, by: str, method: str) -> str:
+    if name is None:
+        name = action if action in ("relabel", "rows") or by == "p_wrong" else f"{action}-{method}"
+        name += "-p_wrong" if action == "drop" and by == "p_wrong" else ""
+    if not name or name in (".", "..", "models") or Path(name).name != name or "\\" in name:
+        raise WhenceError(
+            "not a name for a cleansing", where="name", got=repr(name), expected="letters, digits and hyphens"
+        )
+    return name
+
+
+def _ranked(
+    run: Run, action: str, by: str, method: str, rows: Any, trainings: Trainings, runs: int, progress: bool
+) -> Ranking:
+    if action == "rows":
+        return rows_given(run, rows)
+    if action == "groups":
+        return groups_by_effect(run, method, progress=progress)
+    if action == "relabel":
+        return labels_to_mend(run)
+    if by == "p_wrong":
+        return rows_by_suspicion(run)
+    chosen = choose(run, run.loss) if method == "auto" else method
+    more = trainings.scored(chosen, runs - 1) if runs > 1 else []
+    return rows_by_harm(run, chosen, more, progress=progress)
+
+
+def _tried(run: Run, ranking: Ranking, amounts: Sequence[Amount], trainings: Trainings, seeds: int, level: float,
+           target_set: str, path: Path | None) -> Cleansing:  # fmt: skip
+    """Train every amount with its controls, and compare."""
+    train = run.train
+    chosen = {len(units): (amount, units) for amount in amounts if len(units := ranking.first(amount))}
+    changes = [(amount, units, treated(ranking, units, train)) for _, (amount, units) in sorted(chosen.items())]
+    for amount, units, _ in changes:
+        if ranking.targets is None and ranking.rows(units).all():
+            raise WhenceError("a removal of everything", where=amount.written, got=f"{len(units):,} {ranking.level}s")
+    references = [controls(ranking, units, train, seeds=seeds, seed=trainings.seed) for _, units, _ in changes]
+    unchanged = Treatment(NONE, np.ones((1, len(train)), bool))
+    wanted = [unchanged] if changes else []
+    for (_, _, change), others in zip(changes, references, strict=True):
+        wanted += [change, *others]
+    values = iter(trainings.measured(wanted, seeds))
+    before = next(values) if changes else {}
+    measures = [one for one in measures_of(run.task, run.loss) if changes and np.isfinite(before[one.name]).all()]
+    each = level / max(1, len(changes) * sum(one.ranks for one in measures))
+    steps = []
+    for (amount, units, _), others in zip(changes, references, strict=True):
+        after, held = next(values), [before, *(next(values) for _ in others)]
+        differences = _differences(measures, after, held, [NONE, *(one.name for one in others)], each)
+        steps.append(Step(amount, units, int(ranking.rows(units).sum()), ranking.false_share(units), differences,
+                          verdict_of(differences)))  # fmt: skip
+    return Cleansing(ranking, steps, {one.name: before[one.name].mean(axis=1) for one in measures}, train,
+                     [change for _, _, change in changes], len(trainings.targets), target_set, path)  # fmt: skip
+
+
+def _differences(measures: Sequence[Measure], after: dict[str, np.ndarray], held: Sequence[dict[str, np.ndarray]],
+                 names: Sequence[str], level: float) -> list[Difference]:  # fmt: skip
+    return [compare(measure, name, after[measure.name], values[measure.name], level)
+            for name, values in zip(names, held, strict=True) for measure in measures]  # fmt: skip
+
+
+def _without_nan(value: Any) -> Any:
+    """A record with None in place of numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
