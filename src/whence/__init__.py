@@ -8,6 +8,7 @@ from typing import Any
 from whence import masks
 from whence.attachment import attach, attached, detach
 from whence.auditing import Audit, audit
+from whence.cleansing import Cleansing, cleanse
 from whence.data import Dataset, load
 from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, own, random
 from whence.ensembles import Ensemble, ensemble
@@ -31,6 +32,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Audit",
+    "Cleansing",
     "Dataset",
     "Ensemble",
     "GroupEffects",
@@ -43,6 +45,7 @@ __all__ = [
     "attached",
     "audit",
     "checkpoint_contexts",
+    "cleanse",
     "detach",
     "ensemble",
     "evaluation",

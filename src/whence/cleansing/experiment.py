@@ -137,8 +137,8 @@ def _asked(drop: Any, relabel: Any, groups: Any, rows: Any) -> tuple[str, tuple[
 
 def _named(name: str | None, action: str, by: str, method: str) -> str:
     if name is None:
-        name = action if action in ("relabel", "rows") or by == "p_wrong" else f"{action}-{method}"
-        name += "-p_wrong" if action == "drop" and by == "p_wrong" else ""
+        special = by if by != "influence" else method if method != "auto" else ""
+        name = f"{action}-{special}" if special and action in ("drop", "groups") else action
     if not name or name in (".", "..", "models") or Path(name).name != name or "\\" in name:
         raise WhenceError(
             "not a name for a cleansing", where="name", got=repr(name), expected="letters, digits and hyphens"

@@ -178,7 +178,7 @@ def _names(differences: Sequence[Difference]) -> str:
 
 
 def _row(title: str, cells: Sequence[str]) -> str:
-    return f"{title:<36}" + "".join(f"{cell:<34}" for cell in cells).rstrip()
+    return f"{title:<39}" + "".join(f"{cell:<34}" for cell in cells).rstrip()
 
 
 def _plain(measure: Measure, value: float) -> str:

@@ -11,6 +11,7 @@ import sys
 import click
 
 from whence import __version__
+from whence.cli.cleansing import cleanse
 from whence.cli.failures import Notes, fail, stopped, typed
 from whence.cli.judging import audit, report, verify
 from whence.cli.scoring import evaluate, influence
@@ -26,7 +27,7 @@ def commands() -> None:
     """Which training examples made the model predict this, which help or hurt it, which labels should not be trusted."""
 
 
-for command in (plan, fit, influence, audit, report, evaluate, verify, demo):
+for command in (plan, fit, influence, audit, cleanse, report, evaluate, verify, demo):
     commands.add_command(command)
 
 

@@ -36,7 +36,7 @@ from whence.masks import as_ids
 if TYPE_CHECKING:
     from whence.data.loading import Source
 
-__all__ = ["read_more", "read_source"]
+__all__ = ["read_more", "read_source", "roles_in"]
 
 
 def read_source(source: Source) -> Dataset:
@@ -110,10 +110,19 @@ def _more(source: Source, reader: Reader, like: Dataset) -> Dataset:
     return Dataset(ids=ids, targets=targets, task=like.task, names=names, notes=(*notes, *more), **fed)
 
 
+def roles_in(source: Source, reader: Reader) -> Roles:
+    """Which columns of a source's table are what.
+
+    Raises:
+        WhenceError: as ``assign``.
+    """
+    return assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, image=source.image,
+                  features=source.features, id=source.id, group=source.group, split=source.split, where=reader.path)  # fmt: skip
+
+
 def _of_table(source: Source) -> Dataset:
     reader: Reader = open_table(Path(source.path))
-    roles = assign(reader.names, label=source.label, text=source.text, text_pair=source.text_pair, image=source.image,
-                   features=source.features, id=source.id, group=source.group, split=source.split, where=reader.path)  # fmt: skip
+    roles = roles_in(source, reader)
     table = _read(reader, roles)
     table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
 

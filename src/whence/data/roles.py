@@ -11,7 +11,9 @@ from typing import Any
 
 from whence.errors import WhenceError
 
-__all__ = ["Roles", "assign", "listed"]
+__all__ = ["MARK", "Roles", "assign", "listed"]
+
+MARK = "whence_"  # begins the names of columns that whence adds to a table, which are never inputs by default
 
 _LABELS = ("label", "labels", "target", "targets", "class", "category", "y", "sentiment", "stars", "rating")
 _PANDAS_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__|)")
@@ -102,7 +104,9 @@ def assign(
         return Roles(label, None, _expanded(features, names, taken, label, where), id, group, split)
     if text is not None or image is not None:
         return Roles(label, text, None, id, group, split, text_pair=text_pair, image=image)
-    others = tuple(name for name in names if name not in taken and not _PANDAS_INDEX.fullmatch(name))
+    others = tuple(
+        name for name in names if name not in taken and not name.startswith(MARK) and not _PANDAS_INDEX.fullmatch(name)
+    )
     if not others:
         raise WhenceError("no column is left for the inputs", where=where, got=f"columns {listed(names)}",
                           mend="Name them with --text, --image or --features.")  # fmt: skip

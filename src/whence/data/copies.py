@@ -1,0 +1,144 @@
+"""A copy of a table with some values replaced and columns added, in the format of the table: all else stays as it is written."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from whence.data.streams import numbered_lines
+from whence.data.tables import TABLES, open_table
+from whence.errors import WhenceError
+from whence.rundir import write_aside
+
+__all__ = ["copy_table", "fitting_ending"]
+
+Column = Mapping[int, Any]  # row → value, of the rows where it differs
+
+
+def fitting_ending(source: Path, out: Path) -> None:
+    """Refuse a copy in another format than its source, or in its place.
+
+    Raises:
+        WhenceError: so it is.
+    """
+    kind = _kind(source)
+    if _kind(out) != kind:
+        raise WhenceError("a copy in another format than its table", where=out, expected=f"a name that ends in {kind}",
+                          mend="Convert it afterwards.")  # fmt: skip
+    if out.exists() and out.samefile(source):
+        raise WhenceError("a copy in the place of its table", where=out, mend="Give another name.")
+
+
+def copy_table(source: Path, out: Path, replaced: Mapping[str, Column], added: Mapping[str, list[str]]) -> Path:
+    """Write the copy; it is whole or absent.
+
+    Args:
+        source: of the table; out: of the copy, with the same ending (packed by gzip or not).
+        replaced: column → row from 0 → its new value, of a type that the column holds.
+        added: column → text of each row. One that the table has already is replaced.
+
+    Raises:
+        WhenceError: another ending, or as ``open_table``.
+    """
+    fitting_ending(source, out)
+    kind = _kind(source)
+    with write_aside(out) as aside:
+        if kind == ".parquet":
+            pq.write_table(_arrow_copy(source, replaced, added), aside, compression="zstd")
+        else:
+            with _writing(aside, packed=out.name.lower().endswith(".gz")) as file:
+                if kind == ".jsonl":
+                    file.writelines(_json_lines(source, replaced, added))
+                else:
+                    _separated(source, file, "\t" if kind == ".tsv" else ",", replaced, added)
+    return out
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return next(
+        (ending for ending in (".csv", ".tsv", ".jsonl", ".parquet") if name.endswith(ending)),
+        "none of " + ", ".join(TABLES),
+    )
+
+
+@contextmanager
+def _writing(path: Path, packed: bool) -> Iterator[TextIO]:
+    if packed:
+        with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
+            yield file
+    else:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            yield file
+
+
+def _arrow_copy(source: Path, replaced: Mapping[str, Column], added: Mapping[str, list[str]]) -> pa.Table:
+    table = pq.read_table(source)
+    for name, values in replaced.items():
+        position = table.schema.get_field_index(name)
+        table = table.set_column(position, table.field(position).with_type(_held(table, name, values)),
+                                 _with(table.column(name).cast(_held(table, name, values)), values))  # fmt: skip
+    for name, texts in added.items():
+        column = pa.array(texts, pa.string())
+        position = table.schema.get_field_index(name)
+        table = table.append_column(name, column) if position < 0 else table.set_column(position, name, column)
+    return table
+
+
+def _held(table: pa.Table, name: str, values: Column) -> pa.DataType:
+    """The type of a column that holds its new values too: integers of which some are no longer whole become floats."""
+    kind = table.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return (
+        pa.float64()
+        if pa.types.is_integer(kind) and any(isinstance(value, float) for value in values.values())
+        else kind
+    )
+
+
+def _with(column: pa.ChunkedArray, values: Column) -> pa.Array:
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays(whole.chunks)
+    rows = np.arange(len(whole))
+    changed = np.array(sorted(values), np.int64)
+    rows[changed] = len(whole) + np.arange(len(changed))
+    new = pa.array([values[row] for row in changed.tolist()]).cast(whole.type)
+    return pa.concat_arrays([whole, new]).take(pa.array(rows))
+
+
+def _json_lines(source: Path, replaced: Mapping[str, Column], added: Mapping[str, list[str]]) -> Iterator[str]:
+    for row, (_, line) in enumerate(numbered_lines(source)):
+        record = json.loads(line)
+        record |= {name: values[row] for name, values in replaced.items() if row in values}
+        record |= {name: texts[row] for name, texts in added.items()}
+        yield json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _separated(
+    source: Path, file: TextIO, delimiter: str, replaced: Mapping[str, Column], added: Mapping[str, list[str]]
+) -> None:
+    reader = open_table(source)
+    table = reader.read(reader.names)
+    columns = {name: table.column(name).to_pylist() for name in reader.names}
+    for name, values in replaced.items():
+        for row, value in values.items():
+            columns[name][row] = str(value)
+    columns |= added
+    if delimiter == "\t":  # tabs and line breaks cannot be written there, and quotes mean nothing
+        columns |= {name: [" ".join(text.split()) for text in texts] for name, texts in added.items()}
+        file.writelines("\t".join(line) + "\n" for line in [list(columns), *zip(*columns.values(), strict=True)])
+        return
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
