@@ -6,6 +6,7 @@
     history.parquet      one row per epoch: the exposure curves
     checkpoint.safetensors   while training lasts
     scores/NAME/         blocks of scores (see ``whence.score_store``)
+    cleanse/NAME/        what was dropped or relabeled, and why (see ``whence.cleansing``)
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
     audit.parquet, groups.parquet, evaluation.json, report.html
 
@@ -156,6 +157,7 @@ class RunDirectory:
         if (self.path / "scores").is_symlink():
             self.remove("scores")
         shutil.rmtree(self.path / "scores", ignore_errors=True)
+        shutil.rmtree(self.path / "cleanse", ignore_errors=True)
         for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
                      "checkpoint.safetensors"):  # fmt: skip
             self.remove(name)

@@ -22,12 +22,12 @@ def crossed(generator, seeds, instances, of_seeds, of_instances, rest, mean=0.0)
 )
 @pytest.mark.parametrize("size", [(5, 60), (3, 400)])
 def test_95_percent_intervals_hold_the_truth_in_about_95_percent(deviations, size):
-    generator, held, trials = np.random.default_rng(4), 0, 600
+    generator, held, trials = np.random.default_rng(4), 0, 400
     for _ in range(trials):
         values = crossed(generator, *size, *deviations, mean=0.7)
         found = compare(LOSS, NONE, values, np.zeros(size), 0.05)
         held += found.low <= 0.7 <= found.high
-    assert held / trials >= 0.93  # conservative where there is little of either
+    assert held / trials >= 0.925  # conservative where there is little of either
 
 
 def test_seeds_alone_would_not_do():

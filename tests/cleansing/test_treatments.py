@@ -5,7 +5,7 @@ import pytest
 
 from tests.toys import blobs
 from whence.cleansing.choosing import Ranking
-from whence.cleansing.treatments import CHANGED, DROPPED, RANDOM, RANDOM_GROUPS, SAME_LABELS, controls, treated
+from whence.cleansing.treatments import CHANGED, DROPPED, OTHER_GROUPS, RANDOM, SAME_LABELS, controls, treated
 from whence.data import Dataset
 
 
@@ -29,6 +29,8 @@ def test_controls_remove_as_many_and_the_second_the_same_labels():
     for control in (random, same):
         assert len({kept.tobytes() for kept in control.kept}) == 4  # drawn anew for each seed
         assert not np.array_equal(~control.kept[0], np.isin(np.arange(90), rows))
+    # The draws of the two have nothing in common: if they had, one control would be nearly the other.
+    assert sum(int((~one & ~two).sum()) for one, two in zip(random.kept, same.kept, strict=True)) < 12
 
 
 def test_removals_go_by_ids_not_by_the_order_of_rows():
@@ -65,14 +67,14 @@ def test_a_relabeling_keeps_all_rows_and_is_held_against_dropping_them():
 
 
 @pytest.mark.parametrize("wanted", [1, 3])
-def test_random_groups_hold_about_as_many(wanted):
+def test_random_other_groups_hold_about_as_many(wanted):
     data = blobs(100)
     owner = np.repeat(np.arange(10), 10)
     random, same = controls(ranking(data, np.arange(wanted), owner=owner), np.arange(wanted), data, seeds=5, seed=0)
-    assert random.name == RANDOM_GROUPS
+    assert random.name == OTHER_GROUPS
     for kept in random.kept:
         removed = np.bincount(owner[~kept], minlength=10)
-        assert removed.sum() == 10 * wanted and set(removed) <= {0, 10}
+        assert removed.sum() == 10 * wanted and set(removed) <= {0, 10} and not removed[:wanted].any()
     assert ((~same.kept).sum(axis=1) == 10 * wanted).all()
 
 

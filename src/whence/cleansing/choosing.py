@@ -135,7 +135,7 @@ def groups_by_effect(run: Run, method: str, *, progress: bool = False) -> Rankin
     owner = np.array([place[group] for group in run.train.groups.tolist()], np.int64)
     # A verdict takes more than q, so those without one count as not significant.
     q = np.where(harms, found.q, 1.0)
-    return Ranking("drop", "group", by=f"effects of groups on dev ({found.basis()})", basis="masks never trained on",
+    return Ranking("drop", "group", by="the effects of groups on dev", basis=found.basis(),
                    score_name="mean effect on dev", unit=found.unit, order=order, score=found.effect,
                    q=_down_the_order(q, order), owner=owner, names=found.names)  # fmt: skip
 

@@ -27,6 +27,7 @@ from whence.cleansing.treatments import DROPPED, NONE
 __all__ = ["GAIN", "HARM", "MIXED", "UNSEEN", "Difference", "compare", "verdict_of"]
 
 GAIN, UNSEEN, MIXED, HARM = "gain", "no detectable gain", "mixed", "harm"
+_SMALLEST = 1e-30  # p that is told
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _p(terms: list[tuple[float, int]], distance: float) -> float:
     """The level at which the interval would just reach so far."""
     if distance == 0:
         return 1.0
-    low, high = -700.0, 0.0  # of its logarithm
+    low, high = math.log(_SMALLEST), 0.0
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if _half_width(terms, math.exp(middle)) < distance else (middle, high)

@@ -169,8 +169,10 @@ def _tried(run: Run, ranking: Ranking, amounts: Sequence[Amount], trainings: Tra
     chosen = {len(units): (amount, units) for amount in amounts if len(units := ranking.first(amount))}
     changes = [(amount, units, treated(ranking, units, train)) for _, (amount, units) in sorted(chosen.items())]
     for amount, units, _ in changes:
-        if ranking.targets is None and ranking.rows(units).all():
-            raise WhenceError("a removal of everything", where=amount.written, got=f"{len(units):,} {ranking.level}s")
+        if ranking.targets is None and 2 * ranking.rows(units).sum() > len(train):
+            raise WhenceError("a removal of more than half of the data", where=amount.written,
+                              got=f"{len(units):,} {ranking.level}s",
+                              mend="Give a smaller amount: what is left should still be the data.")  # fmt: skip
     references = [controls(ranking, units, train, seeds=seeds, seed=trainings.seed) for _, units, _ in changes]
     unchanged = Treatment(NONE, np.ones((1, len(train)), bool))
     wanted = [unchanged] if changes else []

@@ -15,10 +15,10 @@ from whence.data import Classification, Dataset
 from whence.evaluation.subsets import draw_rows, training_seed
 from whence.fingerprints import digest
 
-__all__ = ["CHANGED", "DROPPED", "NONE", "RANDOM", "RANDOM_GROUPS", "SAME_LABELS", "Treatment", "controls", "treated"]
+__all__ = ["CHANGED", "DROPPED", "NONE", "OTHER_GROUPS", "RANDOM", "SAME_LABELS", "Treatment", "controls", "treated"]
 
 NONE, CHANGED, DROPPED = "no change", "changed", "the same rows dropped"
-RANDOM, RANDOM_GROUPS, SAME_LABELS = "random removal", "random groups removed", "random removal, same labels"
+RANDOM, OTHER_GROUPS, SAME_LABELS = "random removal", "random other groups removed", "random removal, same labels"
 _BINS = 10  # of a regression's targets, which stand for labels
 
 
@@ -59,22 +59,22 @@ def treated(ranking: Ranking, units: np.ndarray, train: Dataset) -> Treatment:
 def controls(ranking: Ranking, units: np.ndarray, train: Dataset, *, seeds: int, seed: int) -> list[Treatment]:
     """What a change is held against, beside no change at all.
 
-    Removals of as many instances: at random (of groups: random groups that hold about as many), and at random with the same labels,
+    Removals of as many instances: at random (of groups: other groups that hold about as many), and at random with the same labels,
     as many of each (of a regression, of each tenth of the targets). Of a relabeling also the removal of its rows.
     """
     rows = ranking.rows(units)
     strata = _strata(train)
     kept = [np.ones((seeds, len(rows)), bool) for _ in range(2)]
     for number in range(seeds):
-        draw = training_seed(seed, -1 - number)  # of its own: no training has it
+        one, other = (training_seed(seed, -1 - 2 * number - control) for control in (0, 1))  # no training has these
         if ranking.level == "group":
-            kept[0][number] = ~_random_groups(ranking, int(rows.sum()), draw)
+            kept[0][number] = ~_other_groups(ranking, units, int(rows.sum()), one)
         else:
-            kept[0][number] = ~_drawn(train.ids, np.ones(len(rows), bool), int(rows.sum()), draw)
+            kept[0][number] = ~_drawn(train.ids, np.ones(len(rows), bool), int(rows.sum()), one)
         for stratum in np.unique(strata[rows]):
             within = strata == stratum
-            kept[1][number] &= ~_drawn(train.ids, within, int((rows & within).sum()), draw)
-    first = RANDOM_GROUPS if ranking.level == "group" else RANDOM
+            kept[1][number] &= ~_drawn(train.ids, within, int((rows & within).sum()), other)
+    first = OTHER_GROUPS if ranking.level == "group" else RANDOM
     found = [Treatment(first, kept[0]), Treatment(SAME_LABELS, kept[1])]
     return found if ranking.targets is None else [Treatment(DROPPED, ~rows[None]), *found]
 
@@ -93,8 +93,9 @@ def _drawn(ids: np.ndarray, among: np.ndarray, count: int, seed: int) -> np.ndar
     return np.isin(ids, draw_rows(ids[among], count, seed))
 
 
-def _random_groups(ranking: Ranking, count: int, seed: int) -> np.ndarray:
-    """bool [N]: the rows of groups in random order, up to where their number is nearest to ``count``."""
-    order = np.random.default_rng(seed).permutation(len(ranking.names))
-    sums = np.cumsum(np.bincount(ranking.owner, minlength=len(order))[order])
+def _other_groups(ranking: Ranking, units: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """bool [N]: the rows of groups that are not changed, in random order up to where their number is nearest to ``count``."""
+    others = np.setdiff1d(np.arange(len(ranking.names)), units)
+    order = np.random.default_rng(seed).permutation(others)
+    sums = np.cumsum(np.bincount(ranking.owner, minlength=len(ranking.names))[order])
     return ranking.rows(order[: 1 + int(np.abs(sums - count).argmin())])

@@ -1,0 +1,165 @@
+"""The run's own table, marked: nothing is lost, and the same fit goes on with what is left."""
+
+import csv
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import whence
+from whence.cleansing.tables import check_table, write_table
+from whence.data.loading import Source, load
+from whence.errors import WhenceError
+
+
+def rows(n=120, seed=0):
+    """Records with texts that need quotes, and labels of which some are wrong."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for number in range(n):
+        good = int(generator.integers(2))
+        words = [*generator.choice(["fine", "nice"] if good else ["poor", "dull"], 2), "=1+1,", \'a "film"\', "\u202eü"]
+        label = good if generator.random() > 0.15 else 1 - good
+        made.append({"key": f"k{number}", "review": " ".join(words), "stars": label + 4, "other": f" {number:03d}"})
+    return made
+
+
+def opened(path, mode):
+    return (gzip.open if path.name.endswith(".gz") else open)(path, mode, encoding="utf-8", newline="")
+
+
+def written(path, records):
+    if path.name.endswith(".parquet"):
+        table = pa.Table.from_pylist(records)
+        pq.write_table(table.append_column("nested", pa.array([[1, 2]] * len(records))), path)
+        return path
+    stream = (
+        gzip.open(path, "wt", encoding="utf-8", newline="")
+        if path.name.endswith(".gz")
+        else open(path, "w", encoding="utf-8", newline="")
+    )  # noqa: SIM115
+    with stream as file:
+        if ".jsonl" in path.name:
+            file.writelines(json.dumps({**record, "nested": {"a": [1]}}) + "\n" for record in records)
+        elif ".tsv" in path.name:
+            file.write(
+                "\n".join("\t".join(map(str, line)) for line in [records[0], *(r.values() for r in records)]) + "\n"
+            )
+        else:
+            writer = csv.DictWriter(file, records[0])
+            writer.writeheader()
+            writer.writerows(records)
+    return path
+
+
+def read(path):
+    """Records of a table, with every value as text, but of Parquet and JSON as it is."""
+    if path.name.endswith(".parquet"):
+        return pq.read_table(path).to_pylist()
+    stream = (
+        gzip.open(path, "rt", encoding="utf-8", newline="")
+        if path.name.endswith(".gz")
+        else open(path, encoding="utf-8", newline="")
+    )  # noqa: SIM115
+    with stream as file:
+        if ".jsonl" in path.name:
+            return [json.loads(line) for line in file]
+        if ".tsv" in path.name:
+            header, *lines = (line.rstrip("\n").split("\t") for line in file)
+            return [dict(zip(header, line, strict=True)) for line in lines]
+        return list(csv.DictReader(file))
+
+
+def fitted(path, out, **options):
+    source = Source(str(path), label="stars", text="review", id="key", **options)
+    model, data = whence.prepare(source.load(), "ngrams:16", seed=0)
+    return whence.fit(model, data, out=out, source=source, epochs=3, seed=0, device="cpu")
+
+
+MARKS = ("whence_action", "whence_reason", "whence_given_label", "split")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl.gz", ".parquet"])
+def test_every_row_stays_and_every_change_can_be_undone(tmp_path, ending):
+    source = written(tmp_path / f"data{ending}", rows())
+    run = fitted(source, tmp_path / "run")
+    found = (
+        whence.cleanse(run, relabel=5, seeds=2)
+        if ending != ".csv"
+        else whence.cleanse(run, drop=5, by="p_wrong", seeds=2)
+    )
+    out = write_table(run, found, tmp_path / f"marked{ending}")
+    before, after = read(source), read(out)
+    undone = []
+    for record in after:
+        action, reason, given, split = (record.pop(mark) for mark in MARKS)
+        assert (reason != "") == (action != "keep") and (split == "dropped") == (action == "drop")
+        if action == "relabel":
+            assert str(record["stars"]) != given
+            record["stars"] = type(record["stars"])(given)
+        undone.append(record)
+    assert undone == before
+    actions = [record["whence_action"] for record in read(out)]
+    assert len(actions) - actions.count("keep") == found.steps[0].rows > 0
+
+
+def test_the_same_fit_goes_on_with_what_is_left(tmp_path):
+    source = written(tmp_path / "data.csv", rows())
+    run = fitted(source, tmp_path / "run")
+    found = whence.cleanse(run, drop=6, by="p_wrong", seeds=2)
+    again = load(write_table(run, found, tmp_path / "marked.csv"), label="stars", text="review", id="key")
+    assert again.split("train").ids.tolist() == found.data().ids.tolist()
+    for split in ("dev", "test"):
+        assert again.split(split).ids.tolist() == run.splits[split].ids.tolist()
+
+
+def test_the_columns_of_marks_are_no_features(tmp_path):
+    generator = np.random.default_rng(0)
+    path = tmp_path / "numbers.csv"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(
+            "x,y,target\n" + "".join(f"{a:.3f},{b:.3f},{a + b:.3f}\n" for a, b in generator.normal(size=(150, 2)))
+        )
+    source = Source(str(path), label="target")
+    model, data = whence.prepare(source.load(), "mlp:16", seed=0)
+    run = whence.fit(model, data, out=tmp_path / "run", source=source, epochs=2, seed=0, device="cpu")
+    found = whence.cleanse(run, relabel=3, seeds=2)
+    out = write_table(run, found, tmp_path / "marked.csv")
+    assert load(out, label="target").feature_names == ("x", "y")
+    if found.steps:
+        assert sum(record["whence_action"] == "relabel" for record in read(out)) == found.steps[0].rows
+
+
+def test_rows_that_the_run_did_not_have_are_unused(tmp_path):
+    source = written(tmp_path / "data.csv", rows())
+    run = fitted(source, tmp_path / "run", limit=40)
+    found = whence.cleanse(run, drop=2, by="p_wrong", seeds=2)
+    splits = [record["split"] for record in read(write_table(run, found, tmp_path / "marked.csv"))]
+    assert splits.count("unused") == 120 - sum(len(data) for data in run.splits.values()) > 0
+
+
+def test_a_table_that_cannot_be_marked_is_refused_before_anything_is_trained(tmp_path):
+    source = written(tmp_path / "data.csv", rows())
+    run = fitted(source, tmp_path / "run")
+    with pytest.raises(WhenceError, match=r"another format than its table .*expected a name that ends in \.csv"):
+        check_table(run, tmp_path / "out.parquet")
+    with pytest.raises(WhenceError, match="in the place of its table"):
+        check_table(run, source)
+    digits = Source("digits", limit=50)
+    model, data = whence.prepare(digits.load(), "mlp:8", seed=0)
+    other = whence.fit(model, data, out=tmp_path / "digits", source=digits, epochs=1, seed=0, device="cpu")
+    with pytest.raises(WhenceError, match=r"no table to mark .*got data from digits.*cleansed\.parquet"):
+        check_table(other, tmp_path / "out.csv")
+
+
+def test_a_table_that_has_changed_is_not_marked(tmp_path):
+    source = written(tmp_path / "data.csv", rows())
+    run = fitted(source, tmp_path / "run")
+    found = whence.cleanse(run, drop=2, by="p_wrong", seeds=2)
+    written(source, rows()[:-40])
+    with pytest.raises(WhenceError, match="a table that has changed since the run"):
+        write_table(run, found, tmp_path / "marked.csv")
+    assert not (tmp_path / "marked.csv").exists()
