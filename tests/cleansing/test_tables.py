@@ -21,7 +21,7 @@ def rows(n=120, seed=0):
     made = []
     for number in range(n):
         good = int(generator.integers(2))
-        words = [*generator.choice(["fine", "nice"] if good else ["poor", "dull"], 2), "=1+1,", \'a "film"\', "\u202eü"]
+        words = [*generator.choice(["fine", "nice"] if good else ["poor", "dull"], 2), "=1+1,", 'a "film"', "\u202eü"]
         label = good if generator.random() > 0.15 else 1 - good
         made.append({"key": f"k{number}", "review": " ".join(words), "stars": label + 4, "other": f" {number:03d}"})
     return made
@@ -40,7 +40,7 @@ def written(path, records):
         gzip.open(path, "wt", encoding="utf-8", newline="")
         if path.name.endswith(".gz")
         else open(path, "w", encoding="utf-8", newline="")
-    )  # noqa: SIM115
+    )
     with stream as file:
         if ".jsonl" in path.name:
             file.writelines(json.dumps({**record, "nested": {"a": [1]}}) + "\n" for record in records)
@@ -63,7 +63,7 @@ def read(path):
         gzip.open(path, "rt", encoding="utf-8", newline="")
         if path.name.endswith(".gz")
         else open(path, encoding="utf-8", newline="")
-    )  # noqa: SIM115
+    )
     with stream as file:
         if ".jsonl" in path.name:
             return [json.loads(line) for line in file]
