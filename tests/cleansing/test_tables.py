@@ -36,12 +36,7 @@ def written(path, records):
         table = pa.Table.from_pylist(records)
         pq.write_table(table.append_column("nested", pa.array([[1, 2]] * len(records))), path)
         return path
-    stream = (
-        gzip.open(path, "wt", encoding="utf-8", newline="")
-        if path.name.endswith(".gz")
-        else open(path, "w", encoding="utf-8", newline="")
-    )
-    with stream as file:
+    with opened(path, "wt") as file:
         if ".jsonl" in path.name:
             file.writelines(json.dumps({**record, "nested": {"a": [1]}}) + "\n" for record in records)
         elif ".tsv" in path.name:
@@ -59,12 +54,7 @@ def read(path):
     """Records of a table, with every value as text, but of Parquet and JSON as it is."""
     if path.name.endswith(".parquet"):
         return pq.read_table(path).to_pylist()
-    stream = (
-        gzip.open(path, "rt", encoding="utf-8", newline="")
-        if path.name.endswith(".gz")
-        else open(path, encoding="utf-8", newline="")
-    )
-    with stream as file:
+    with opened(path, "rt") as file:
         if ".jsonl" in path.name:
             return [json.loads(line) for line in file]
         if ".tsv" in path.name:
