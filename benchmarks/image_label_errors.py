@@ -1,7 +1,7 @@
 """Label errors in pictures: one run against cross-validation of the same model with cleanlab, and other signals of one run.
 
     pip install -e .[bench]
-    python -m benchmarks.image_label_errors [--sets NAME,…] [--regimes early,long] [--seeds 3] [--also self-influence,folds]
+    python -m benchmarks.image_label_errors [--sets NAME,…] [--regimes early,long] [--seeds 3] [--also self-influence,tracin,folds]
     python -m benchmarks.image_label_errors --overview
 
     fashion uniform       3,000 pictures of Fashion-MNIST, a tenth of the labels replaced by another class at random; mlp:512,512
@@ -24,7 +24,8 @@ early is 10 epochs (VGG: 15), long 60 (VGG: 30); by then own masks fit all label
     5 folds               held-out probabilities of the same model
 
 cleanlab's self-confidence ranks by 1 − the label's probability too. --also self-influence adds the same run's EK-FAC (kronfluence)
-and TRAK (traker, one model); --also folds adds two more readings of five folds, cleanlab's normalized margin and our model of label
+and TRAK (traker, one model); tracin what dattri offers for wrong labels, TracIn in the last layer over five of the run's epochs;
+folds two more readings of five folds, cleanlab's normalized margin and our model of label
 noise, which tells how much of p_wrong's advantage is that model's. Prints area under the ROC curve, average precision,
 precision in the top 1 %, and seconds of processor time next to one training; then how far p_wrong is a probability: the expected
 number of errors beside the true one, the expected calibration error (ten bins) beside that of 1 − out of sample, and precision
@@ -39,7 +40,7 @@ import argparse
 import csv
 import gzip
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,8 +74,9 @@ P_WRONG, UNSEEN, FLIPPED, FULL = (
 )
 EPOCH_MEAN, MARGINS, FOLDS = "one run, all epochs", "one run, margins", "5 folds"
 FOLD_MARGINS, FOLD_NOISE = "5 folds, normalized margin", "5 folds, noise model"
-EKFAC, TRAK = "one run, EK-FAC self-influence", "one run, TRAK self-influence"
-RANKED = (P_WRONG, UNSEEN, FLIPPED, FULL, EPOCH_MEAN, MARGINS, EKFAC, TRAK, FOLDS, FOLD_MARGINS, FOLD_NOISE)
+EKFAC, TRAK, TRACIN = (f"one run, {name} self-influence" for name in ("EK-FAC", "TRAK", "TracIn"))
+CHECKPOINTS = 5  # epochs, evenly spaced, that TracIn sums over
+RANKED = (P_WRONG, UNSEEN, FLIPPED, FULL, EPOCH_MEAN, MARGINS, EKFAC, TRAK, TRACIN, FOLDS, FOLD_MARGINS, FOLD_NOISE)
 
 
 def main() -> None:
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--regimes", default="early,long")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--also", default="", help="self-influence, folds or both: slow")
+    parser.add_argument("--also", default="", help="self-influence, tracin, folds: slow")
     parser.add_argument("--overview", action="store_true", help="nothing is trained")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -244,6 +246,23 @@ def by_self_influence(case: Case) -> dict[str, Any]:
     return found
 
 
+def by_tracin(case: Case) -> dict[str, Any]:
+    """What TracIn's self-influence is worth, by dattri."""
+    from benchmarks import self_influence
+
+    began = time.process_time()
+    wanted = {case.epochs * number // CHECKPOINTS for number in range(1, CHECKPOINTS + 1)}
+    run, weights, rates = None, [], []
+    for epoch, (run, rate) in enumerate(epoch_by_epoch(case), start=1):
+        if epoch in wanted:
+            weights.append({name: value.clone() for name, value in run.model.state_dict().items()})
+            rates.append(rate)
+    assert run is not None
+    once = time.process_time() - began
+    figures = case.figures(self_influence.tracin(run, weights, rates))
+    return {TRACIN: figures | {"cost": (time.process_time() - began) / once}}
+
+
 def by_folds(case: Case) -> dict[str, Any]:
     """What else can be made of five folds."""
     from cleanlab.rank import get_label_quality_scores
@@ -255,17 +274,29 @@ def by_folds(case: Case) -> dict[str, Any]:
 
 
 Piece = Callable[[Case], dict[str, Any]]
-MORE: dict[str, Piece] = {"self-influence": by_self_influence, "folds": by_folds}
+MORE: dict[str, Piece] = {"self-influence": by_self_influence, "tracin": by_tracin, "folds": by_folds}
 
 
 def over_epochs(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """The same training again: mean probabilities [N, C] after each epoch, and mean margins [N] of the label (logits)."""
     everyone = np.arange(len(case.labels))
-    model, data = whence.prepare(case.data(everyone), case.model, seed=case.seed)
+    means, margins = np.zeros((len(everyone), 10)), np.zeros(len(everyone))
+    for run, _ in epoch_by_epoch(case):
+        logits = predict(run.model, run.train)
+        means += torch.from_numpy(logits).softmax(1).numpy() / case.epochs
+        own = logits[everyone, case.labels]
+        logits[everyone, case.labels] = -np.inf
+        margins += (own - logits.max(1)) / case.epochs
+    return means, margins
+
+
+def epoch_by_epoch(case: Case) -> Iterator[tuple[whence.Run, float]]:
+    """The same training again: the run after each epoch, and the learning rate of its last step."""
+    model, data = whence.prepare(case.data(np.arange(len(case.labels))), case.model, seed=case.seed)
     run, options = whence.Run(model, data), TrainingOptions(**case.options(case.seed))
     schedule = Schedule(run.train, options)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    step, means, margins = 0, np.zeros((len(everyone), 10)), np.zeros(len(everyone))
+    step = 0
     for epoch in range(options.epochs):
         model.train()
         for (batch,) in schedule.batches(epoch, skip=0):
@@ -278,12 +309,7 @@ def over_epochs(case: Case) -> tuple[np.ndarray, np.ndarray]:
             optimizer.step()
             step += 1
         model.eval()
-        logits = predict(model, run.train)
-        means += torch.from_numpy(logits).softmax(1).numpy() / options.epochs
-        own = logits[everyone, case.labels]
-        logits[everyone, case.labels] = -np.inf
-        margins += (own - logits.max(1)) / options.epochs
-    return means, margins
+        yield run, schedule.learning_rate(step - 1)
 
 
 def cross_validated(case: Case) -> np.ndarray:

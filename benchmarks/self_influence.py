@@ -6,14 +6,18 @@ and without masks, and its training data, and give float [N]. A library is impor
 
 from __future__ import annotations
 
+import copy
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import whence
 
-__all__ = ["ekfac", "trak"]
+__all__ = ["ekfac", "tracin", "trak"]
 
 _BATCH = 500  # traker draws its random projection anew for every batch
 
@@ -53,6 +57,25 @@ def trak(run: whence.Run) -> np.ndarray:
         for batch in DataLoader(data, _BATCH):
             traker.score(batch, num_samples=len(batch[0]))
         return np.array(traker.finalize_scores("itself")).diagonal().copy()
+
+
+def tracin(run: whence.Run, checkpoints: Sequence[dict[str, torch.Tensor]], rates: Sequence[float]) -> np.ndarray:
+    """dattri's TracIn: squared norms of the loss's gradient in the last layer, summed over checkpoints by their learning rates."""
+    from dattri.algorithm.tracin import TracInAttributor
+    from dattri.task import AttributionTask
+
+    model = whence.detach(copy.deepcopy(run.model)).eval()
+
+    def loss(weights: dict[str, torch.Tensor], batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        inputs, labels = batch
+        return F.cross_entropy(torch.func.functional_call(model, weights, (inputs[None],)), labels[None])
+
+    task = AttributionTask(loss_func=loss, model=model, checkpoints=list(checkpoints))
+    last = [name for name, _ in model.named_parameters()][-1].rpartition(".")[0]
+    attributor = TracInAttributor(task=task, weight_list=torch.tensor(rates), normalized_grad=False, device="cpu",
+                                  layer_name=[f"{last}.weight", f"{last}.bias"])  # fmt: skip
+    found: np.ndarray = attributor.self_attribute(DataLoader(_data(run), _BATCH, shuffle=False)).numpy()
+    return found
 
 
 def _data(run: whence.Run) -> TensorDataset:
