@@ -61,14 +61,23 @@ def by_accelerate(model, items, rank, world):
 
 
 def fsdp(model, items, rank, world):
-    """Weights divided among the processes, those of the first layer frozen, as of an encoder under LoRA."""
+    """Weights divided among the processes, those of the first layer frozen."""
+    model[0].requires_grad_(False)
+    return sharded(model, items, rank, world)
+
+
+def fsdp_lora(model, items, rank, world):
+    """The same of a model under peft's LoRA: masks are on its ranks, all that is trained beside the head."""
+    return sharded(model, items, rank, world)
+
+
+def sharded(model, items, rank, world):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    model[0].requires_grad_(False)
     mesh = init_device_mesh("cpu", (world,))
-    for layer in model:
-        if isinstance(layer, nn.Linear):
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
             fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
     loader = DataLoader(items, batch_size=BATCH // world, sampler=DistributedSampler(items, world, rank, shuffle=False))
@@ -76,7 +85,19 @@ def fsdp(model, items, rank, world):
     return {name: value.full_tensor() for name, value in model.state_dict().items()}
 
 
-ENGINES = {engine.__name__: engine for engine in (ddp, by_accelerate, fsdp)}
+ENGINES = {engine.__name__: engine for engine in (ddp, by_accelerate, fsdp, fsdp_lora)}
+
+
+def model_for(engine):
+    """The same weights and masks wherever it is called."""
+    if engine != "fsdp_lora":
+        return network(6, 32, 3)
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    model = get_peft_model(base, LoraConfig(r=8, target_modules=["2"], modules_to_save=["4"], init_lora_weights=False))
+    return whence.attach(model, ["*.lora_A.default"], keep=0.5)
 
 
 def worker(rank, world, folder, engine):
@@ -84,7 +105,7 @@ def worker(rank, world, folder, engine):
                    "MASTER_PORT": (Path(folder) / "port").read_text()}  # fmt: skip
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world)
-    model = network(6, 32, 3)
+    model = model_for(engine)
     seen = masks_seen(model)
     weights = ENGINES[engine](model, rows(), rank, world)
     torch.save((weights, seen), os.path.join(folder, f"{rank}.pt"))
@@ -113,12 +134,15 @@ def masks_seen(model):
 def test_many_processes_train_as_one(tmp_path, engine, world):
     if engine == "by_accelerate":
         pytest.importorskip("accelerate")
+    if engine == "fsdp_lora":
+        pytest.importorskip("peft")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         (tmp_path / "port").write_text(str(free.getsockname()[1]))
     mp.spawn(worker, args=(world, str(tmp_path), engine), nprocs=world)
-    model = network(6, 32, 3)
-    model[0].requires_grad_(engine != "fsdp")
+    model = model_for(engine)
+    if engine == "fsdp":
+        model[0].requires_grad_(False)
     seen = masks_seen(model)
     train(model, DataLoader(rows(), batch_size=BATCH))
     theirs = {}

@@ -1,6 +1,7 @@
 """Cleansing from end to end: wrong labels are found to harm, a random choice is not, and an interrupted call goes on."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,9 +9,10 @@ import pytest
 
 import whence
 from tests.cleansing.noisy import noisy
+from tests.toys import network
 from whence.cleansing import retrained
 from whence.cleansing.choosing import rows_given
-from whence.cleansing.comparing import GAIN, UNSEEN
+from whence.cleansing.comparing import GAIN, HARM, UNSEEN
 from whence.cleansing.treatments import DROPPED, RANDOM, SAME_LABELS
 from whence.errors import WhenceError
 
@@ -69,7 +71,7 @@ def test_nothing_to_change_is_an_answer(run, monkeypatch):
     quiet = replace(rows_given(run, run.train.ids[:1]), order=np.empty(0, np.int64))
     monkeypatch.setattr("whence.cleansing.experiment.rows_by_suspicion", lambda run: quiet)
     found = whence.cleanse(run, by="p_wrong", name="none")
-    assert found.steps == [] and found.verdict == UNSEEN and found.lines()[0].startswith("nothing to drop")
+    assert found.steps == [] and found.verdict == UNSEEN and found.lines()[0].startswith("1%: nothing to drop")
     assert set(found.table()["action"].to_pylist()) == {"keep"} and len(found.data()) == 200
 
 
@@ -144,6 +146,10 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
         ({"targets": "exam"}, "no split named 'exam'"),
         ({"name": "../out"}, "not a name for a cleansing"),
         ({"name": "models"}, "not a name for a cleansing"),
+        ({"name": "x" * 200}, "not a name for a cleansing"),
+        ({"targets": "dev"}, "targets that the change is chosen by.*got 'dev'"),
+        ({"targets": "errors", "relabel": True}, "targets that the change is chosen by"),
+        ({"relabel": True, "runs": 3}, "an option without effect on this change in runs"),
         ({"groups": True}, "no groups in the run"),
     ],
 )
@@ -153,6 +159,38 @@ def test_what_cannot_be_done_is_said_before_anything_is(run, options, message):
     with pytest.raises(WhenceError, match=message.replace("(", r"\(")):
         whence.cleanse(run, **options)
     assert sorted(run.directory.path.rglob("*")) == before
+
+
+def test_a_harmful_change_is_not_applied(run):
+    run, _ = run
+    found = whence.cleanse(run, drop="1%,10%", seeds=4)
+    worst = replace(found.steps[1], verdict=HARM)
+    assert replace(found, steps=[replace(found.steps[0], verdict=UNSEEN), worst]).best == 0
+    all_harm = replace(found, steps=[replace(found.steps[0], verdict=HARM), worst])
+    assert all_harm.best is None and all_harm.verdict == HARM and len(all_harm.data()) == 200
+    assert set(all_harm.table()["action"].to_pylist()) == {"keep"}
+
+
+def test_loops_that_are_bound_to_other_values_are_others(tmp_path):
+    run, _ = noisy(tmp_path / "run", n=80)
+
+    def loop(instances, seed, epochs):
+        return whence.fit(
+            network(6, 64, 3, seed=seed), instances, epochs=epochs, seed=seed, device="cpu", batch_size=16
+        ).model
+
+    losses = {
+        epochs: whence.cleanse(run, drop=4, seeds=2, fit=partial(loop, epochs=epochs)).before["loss"]
+        for epochs in (1, 4)
+    }
+    assert (losses[1] != losses[4]).all()
+
+
+def test_a_loss_that_is_not_finite_is_told(run, monkeypatch):
+    run, _ = run
+    monkeypatch.setattr(retrained, "per_instance", lambda *_: {"loss": np.array([np.inf, 1.0])})
+    with pytest.raises(WhenceError, match="a retrained model whose loss is not finite"):
+        whence.cleanse(run, drop=7, seeds=2)
 
 
 def test_a_damaged_training_is_refused_not_used(tmp_path):

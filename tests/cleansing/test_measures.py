@@ -31,6 +31,15 @@ def test_the_spread_of_its_terms_is_that_of_other_samples():
     assert np.mean(foretold) == pytest.approx(np.std(areas), rel=0.1)
 
 
+def test_classes_of_few_instances_do_not_count():
+    generator = np.random.default_rng(4)
+    labels = np.array([0] * 60 + [1] * 40 + [2] * 9)
+    scores = generator.random((109, 3))
+    two = [roc_auc_score(labels == label, scores[:, label]) for label in (0, 1)]
+    assert ranking_terms(scores, labels).mean() == pytest.approx(np.mean(two))
+    assert np.isnan(ranking_terms(scores, np.arange(109) % 50)).all()
+
+
 def test_classes_that_test_lacks_are_left_out():
     scores, labels = np.random.default_rng(2).random((50, 3)), np.arange(50) % 2
     two = [roc_auc_score(labels == label, scores[:, label]) for label in (0, 1)]
@@ -41,10 +50,10 @@ def test_classes_that_test_lacks_are_left_out():
 @pytest.mark.parametrize("task", [Classification(("a", "b", "c")), Regression(), LanguageModeling()])
 def test_every_task_has_its_measures(task):
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.rand(20, task.outputs, generator=generator) + 1
-    aims = torch.arange(20) % 3 if isinstance(task, Classification) else torch.rand(20, generator=generator)
+    outputs = torch.rand(60, task.outputs, generator=generator) + 1
+    aims = torch.arange(60) % 3 if isinstance(task, Classification) else torch.rand(60, generator=generator)
     loss = loss_of(task)
     found, known = per_instance(task, loss, outputs, aims), measures_of(task, loss)
     assert list(found) == [one.name for one in known]
-    assert all(values.shape == (20,) and np.isfinite(values).all() for values in found.values())
+    assert all(values.shape == (60,) and np.isfinite(values).all() for values in found.values())
     assert found["loss"] == pytest.approx(loss(outputs, aims).numpy())

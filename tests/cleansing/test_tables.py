@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import whence
-from whence.cleansing.tables import check_table, write_table
+from whence.cleansing.comparing import UNSEEN
+from whence.cleansing.tables import check_table, refit, write_table
 from whence.data.loading import Source, load
 from whence.errors import WhenceError
 
@@ -72,6 +74,16 @@ def fitted(path, out, **options):
 MARKS = ("whence_action", "whence_reason", "whence_given_label", "split")
 
 
+def marked(tmp_path, records, *, action="drop", name="data.csv", **options):
+    """A run on a table of records, and that table marked; few rows are changed."""
+    source = written(tmp_path / name, records)
+    run = fitted(source, tmp_path / "run", **options)
+    change = {"relabel": 5} if action == "relabel" else {"drop": 5, "by": "p_wrong"}
+    found = whence.cleanse(run, seeds=2, **change)
+    assert found.steps
+    return run, found, write_table(run, found, tmp_path / f"marked{name}")
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl.gz", ".parquet"])
 def test_every_row_stays_and_every_change_can_be_undone(tmp_path, ending):
     source = written(tmp_path / f"data{ending}", rows())
@@ -123,6 +135,91 @@ def test_the_columns_of_marks_are_no_features(tmp_path):
         assert sum(record["whence_action"] == "relabel" for record in read(out)) == found.steps[0].rows
 
 
+def test_what_an_earlier_cleansing_marked_stays_marked(tmp_path):
+    _, first, out = marked(tmp_path, rows())
+    run = fitted(out, tmp_path / "again")
+    assert run.train.ids.tolist() == first.data().ids.tolist()
+    found = whence.cleanse(run, relabel=2, seeds=2)
+    twice = read(write_table(run, found, tmp_path / "twice.csv"))
+    once = read(out)
+    for before, after in zip(once, twice, strict=True):
+        if before["whence_action"] == "drop":
+            assert (after["whence_action"], after["split"], after["whence_reason"]) == (
+                "drop",
+                "dropped",
+                before["whence_reason"],
+            )
+    assert sum(record["whence_action"] == "relabel" for record in twice) == (found.steps[0].rows if found.steps else 0)
+
+
+def test_rows_that_were_left_out_are_not_marked_for_others_of_their_id(tmp_path):
+    records = rows()
+    lacking = [{**record, "stars": ""} for record in records[::7]]  # the same ids, without labels
+    _, found, out = marked(tmp_path, records + lacking, drop_missing=True)
+    after = read(out)
+    assert {record["split"] for record in after[len(records) :]} == {"unused"}
+    dropped = [record["key"] for record in after[: len(records)] if record["whence_action"] == "drop"]
+    assert len(dropped) == found.steps[0].rows
+
+
+def test_own_splits_and_odd_values_can_be_undone(tmp_path):
+    names = ["training", "validation", "testing"]
+    records = [{**record, "part": names[0 if number % 5 < 3 else number % 5 - 2], "stars": f"0{record['stars']}.0",
+                "other": "a\rb" if number % 2 else "c\r\nd"} for number, record in enumerate(rows())]  # fmt: skip
+    _, _, out = marked(tmp_path, records, action="relabel", split="part")
+    for before, after in zip(records, read(out), strict=True):
+        assert after["whence_given_split"] == before["part"] and after["other"] == before["other"]
+        given = after["whence_given_label"] if after["whence_action"] == "relabel" else after["stars"]
+        assert given == before["stars"]
+
+
+def test_numbers_are_undone_to_the_last_digit(tmp_path):
+    generator = np.random.default_rng(0)
+    path = tmp_path / "numbers.csv"
+    lines = [f"{a:.3f},{10000 + 2000 * a + generator.normal():.4f}" for a in generator.normal(size=200)]
+    lines[::9] = [f"{number},{3 * number + 12331.3081:.4f}" for number in range(len(lines[::9]))]
+    path.write_text("x,y\n" + "\n".join(lines) + "\n")
+    source = Source(str(path), label="y", features=("x",))
+    model, data = whence.prepare(source.load(), "mlp:16", seed=0)
+    run = whence.fit(model, data, out=tmp_path / "run", source=source, epochs=30, seed=0, device="cpu")
+    found = whence.cleanse(run, relabel=3, seeds=2)
+    assert found.steps
+    for line, record in zip(lines, read(write_table(run, found, tmp_path / "marked.csv")), strict=True):
+        assert line.split(",")[1] == (record["whence_given_label"] or record["y"])
+
+
+def test_a_class_that_is_dropped_as_a_whole_does_not_stand_in_the_way(tmp_path):
+    records = [{**record, "stars": "rare" if number < 6 else record["stars"]} for number, record in enumerate(rows())]
+    source = written(tmp_path / "data.csv", records)
+    run = fitted(source, tmp_path / "run")
+    rare = run.train.ids[run.train.targets == run.task.classes.index("rare")]
+    found = whence.cleanse(run, rows=rare, seeds=2)
+    out = write_table(run, replace(found, steps=[replace(found.steps[0], verdict=UNSEEN)]), tmp_path / "marked.csv")
+    again = load(out, label="stars", text="review", id="key")
+    if "rare" not in {record["stars"] for record in read(out) if record["split"] in ("dev", "test")}:
+        assert "rare" not in again.task.classes
+    assert again.split("train").ids.tolist() == run.train.ids[~np.isin(run.train.ids, rare)].tolist()
+
+
+def test_the_command_that_trains_on_it_says_what_auto_cannot_know(tmp_path):
+    records = [{**record, "split": "left" if number % 2 else "right"} for number, record in enumerate(rows())]
+    run, found, out = marked(tmp_path, records, split="none")
+    command = refit(run, out).split()
+    assert command[:2] == ["whence", "fit"] and command[command.index("--split") + 1] == "whence_split"
+    assert command[-2:] == ["--task", "classification"]
+    again = load(out, label="stars", text="review", id="key", split="whence_split")
+    assert again.split("train").ids.tolist() == found.data().ids.tolist()
+
+
+def test_ids_of_categories_are_found_again(tmp_path):
+    path = tmp_path / "data.parquet"
+    table = pa.Table.from_pylist(rows())
+    pq.write_table(table.set_column(0, "key", table["key"].dictionary_encode()), path)
+    run = fitted(path, tmp_path / "run")
+    found = whence.cleanse(run, drop=3, by="p_wrong", seeds=2)
+    assert len(read(write_table(run, found, tmp_path / "marked.parquet"))) == 120
+
+
 def test_rows_that_the_run_did_not_have_are_unused(tmp_path):
     source = written(tmp_path / "data.csv", rows())
     run = fitted(source, tmp_path / "run", limit=40)
@@ -138,6 +235,9 @@ def test_a_table_that_cannot_be_marked_is_refused_before_anything_is_trained(tmp
         check_table(run, tmp_path / "out.parquet")
     with pytest.raises(WhenceError, match="in the place of its table"):
         check_table(run, source)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(WhenceError, match="a directory in the place of a table"):
+        check_table(run, tmp_path / "folder.csv")
     digits = Source("digits", limit=50)
     model, data = whence.prepare(digits.load(), "mlp:8", seed=0)
     other = whence.fit(model, data, out=tmp_path / "digits", source=digits, epochs=1, seed=0, device="cpu")
@@ -149,7 +249,9 @@ def test_a_table_that_has_changed_is_not_marked(tmp_path):
     source = written(tmp_path / "data.csv", rows())
     run = fitted(source, tmp_path / "run")
     found = whence.cleanse(run, drop=2, by="p_wrong", seeds=2)
-    written(source, rows()[:-40])
+    changed = rows()
+    changed[3]["review"] += " not"
+    written(source, changed)
     with pytest.raises(WhenceError, match="a table that has changed since the run"):
         write_table(run, found, tmp_path / "marked.csv")
     assert not (tmp_path / "marked.csv").exists()

@@ -78,6 +78,16 @@ def test_random_other_groups_hold_about_as_many(wanted):
     assert ((~same.kept).sum(axis=1) == 10 * wanted).all()
 
 
+def test_without_groups_of_about_that_size_there_is_no_such_control():
+    data = blobs(100)
+    owner = np.repeat([0, 1, 2, 3], [5, 5, 5, 85])
+    first = controls(ranking(data, np.array([0]), owner=owner), np.array([0]), data, seeds=6, seed=0)
+    assert [one.name for one in first] == [OTHER_GROUPS, SAME_LABELS]
+    assert ((~first[0].kept).sum(axis=1) == 5).all()  # never the large one
+    last = controls(ranking(data, np.array([3]), owner=owner), np.array([3]), data, seeds=2, seed=0)
+    assert [one.name for one in last] == [SAME_LABELS]
+
+
 def test_what_is_kept_is_told_apart():
     data, rows = blobs(30), np.arange(4)
     random, _ = controls(ranking(data, rows), rows, data, seeds=3, seed=0)

@@ -29,15 +29,12 @@ class Amount:
     share: float | None = None
     count: int | None = None
 
-    def of(self, rows: int, significant: int) -> int:
-        """How many that is.
-
-        Args:
-            rows: how many there are; significant: how many of them are.
-        """
+    def of(self, rows: int) -> int:
+        """How many that is of so many rows."""
         if self.share is not None:
             return max(1, round(self.share * rows))
-        return significant if self.count is None else self.count
+        assert self.count is not None
+        return self.count
 
 
 def amounts_of(given: Any, where: str) -> tuple[Amount, ...]:

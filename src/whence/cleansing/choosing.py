@@ -11,6 +11,7 @@ import numpy as np
 from whence.auditing import suspicions
 from whence.cleansing.amounts import Amount
 from whence.cleansing.harm import harm
+from whence.cleansing.intervals import surely_true
 from whence.errors import WhenceError
 from whence.groups import HARMS, group_effects
 from whence.masks import as_ids
@@ -32,7 +33,9 @@ class Ranking:
         by: what the order rests on, in words; basis: what q rests on.
         order: int64 [K], the units that there is a reason to change, best reason first.
         score: float64 [U], of ``score_name`` in ``unit``.
-        q: float64 [U]: the share of false choices to be expected among this unit and those before it in the order; NaN if unknown.
+        q: float64 [U], the false-discovery rate at which a unit is called; of suspected labels the share of right ones to be
+            expected down to it. NaN if unknown.
+        p: float64 [U], of harm by chance; None where q does not come from p.
         owner: int64 [N], the unit of each training instance.
         names: of units.
         targets: [N], what instances are relabeled to; None where they are dropped.
@@ -50,11 +53,14 @@ class Ranking:
     owner: np.ndarray
     names: list[str]
     targets: np.ndarray | None = None
+    p: np.ndarray | None = None
 
     def first(self, amount: Amount) -> np.ndarray:
         """int64: the units that an amount asks for, at most as many as there is a reason to change."""
-        significant = int((self.q[self.order] <= LEVEL).sum())
-        return self.order[: amount.of(len(self.names), significant)]
+        if amount.share is None and amount.count is None:
+            # The rate holds of all that have it, not of the first in another order.
+            return self.order[self.q[self.order] <= LEVEL]
+        return self.order[: amount.of(len(self.names))]
 
     def rows(self, units: np.ndarray) -> np.ndarray:
         """bool [N]: the training instances of some units."""
@@ -62,9 +68,13 @@ class Ranking:
         taken[units] = True
         return taken[self.owner]
 
+    def sure(self, units: np.ndarray) -> int | None:
+        """How many of some units do harm at least, with 95 % confidence (``intervals.surely_true``); None if unknown."""
+        return None if self.p is None else surely_true(self.p, units)
+
     def false_share(self, units: np.ndarray) -> float:
-        """The share of false choices to be expected among the first units of the order; NaN if unknown."""
-        return float(self.q[units].max()) if len(units) else float("nan")
+        """The share of the first units of the order that is expected to be chosen falsely, of suspected labels; else NaN."""
+        return float("nan") if self.p is not None or not len(units) else float(self.q[units[-1]])
 
     def reason(self, unit: int, place: int) -> str:
         """Why a unit is changed, in words; place: in the order, from 0."""
@@ -86,7 +96,7 @@ def rows_by_harm(
     return _of_instances(
         run, "drop", by=f"{info['method']} influence on dev ({found.scores.shape[1]:,} instances{runs})", basis=found.basis,
         score_name="mean influence on dev", unit=str(info["unit"]), order=order, score=found.mean,
-        q=_down_the_order(false_discovery_rates(found.p), order),
+        q=false_discovery_rates(found.p), p=found.p,
     )  # fmt: skip
 
 
@@ -134,19 +144,12 @@ def groups_by_effect(run: Run, method: str, *, progress: bool = False) -> Rankin
     assert run.train.groups is not None
     owner = np.array([place[group] for group in run.train.groups.tolist()], np.int64)
     # A verdict takes more than q, so those without one count as not significant.
-    q = np.where(harms, found.q, 1.0)
+    q, p = (np.where(harms, values, 1.0) for values in (found.q, found.p))
     return Ranking("drop", "group", by="the effects of groups on dev", basis=found.basis(),
                    score_name="mean effect on dev", unit=found.unit, order=order, score=found.effect,
-                   q=_down_the_order(q, order), owner=owner, names=found.names)  # fmt: skip
+                   q=q, p=p, owner=owner, names=found.names)  # fmt: skip
 
 
 def _of_instances(run: Run, action: str, **columns: Any) -> Ranking:
     owner, names = np.arange(len(run.train)), run.train.all_names()
     return Ranking(action, "instance", owner=owner, names=names, **columns)
-
-
-def _down_the_order(q: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The largest q of a unit and those before it, so that it is the rate of a choice that ends there."""
-    down = q.copy()
-    down[order] = np.maximum.accumulate(q[order])
-    return down

@@ -1,33 +1,27 @@
-"""Paired differences of retrained models, with intervals for seeds and test instances both being samples.
+"""Paired differences of retrained models, with intervals for seeds and test instances both being samples, and verdicts.
 
-Model r of a treatment and model r of its reference share a seed, and both are measured on the same M test instances: d[r, x] is
-the difference on one. Seeds and instances are crossed random effects, and the mean difference has the variance
+Model r of a treatment and model r of its reference share a seed, and both are measured on the same test instances: d[r, x] is
+the difference on one (``intervals.py``). The interval says what another set of seeds and another test set of that size could show.
 
-    MS_seeds / (R·M)  +  max(MS_instances − MS_residual, 0) / (R·M)
-
-by the mean squares of a two-way layout without replication, as in studies of many readers and cases (Dorfman, Berbaum and Metz
-1992). Each term has a half-width of its own, Student's with R − 1 and with M − 1 degrees of freedom, and that of the interval is
-the root of the sum of their squares: a common number of degrees of freedom (Satterthwaite's) would give intervals that are too
-narrow for three seeds, as a test shows. The interval says what another set of seeds and another test set of that size could have
-shown.
+A change is one choice of rows, while a random removal is drawn anew for each seed: its mean over seeds says what draws do on
+average, and any single one can be better than that. For a choice to be better than chance it has to be better than a draw, so
+differences from random removals have the variance of one draw in them too, as far as draws vary more over seeds than the change.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
+from whence.cleansing.intervals import Term, crossed, half_width, two_sided
 from whence.cleansing.measures import Measure
 from whence.cleansing.treatments import DROPPED, NONE
 
-__all__ = ["GAIN", "HARM", "MIXED", "UNSEEN", "Difference", "compare", "verdict_of"]
+__all__ = ["GAIN", "HARM", "MIXED", "UNSEEN", "Difference", "beats_all", "compare", "verdict_of"]
 
 GAIN, UNSEEN, MIXED, HARM = "gain", "no detectable gain", "mixed", "harm"
-_SMALLEST = 1e-30  # p that is told
 
 
 @dataclass(frozen=True)
@@ -61,55 +55,36 @@ class Difference:
                 "p": self.p, "confidence": 1 - self.level}  # fmt: skip
 
 
-def compare(measure: Measure, against: str, changed: np.ndarray, reference: np.ndarray, level: float) -> Difference:
-    """The difference of two treatments, measured as [R, M] each, R and M at least 2."""
+def compare(measure: Measure, against: str, changed: np.ndarray, reference: np.ndarray, level: float,
+            unchanged: np.ndarray | None = None) -> Difference:  # fmt: skip
+    """The difference of two treatments, measured as [R, M] each, R and M at least 2.
+
+    Args:
+        unchanged: [R, M], with no change, where the reference is drawn at random for each seed.
+    """
     differences = changed - reference
-    mean, terms = float(differences.mean()), crossed_variance(differences)
-    half = _half_width(terms, level)
-    return Difference(measure, against, mean, mean - half, mean + half, _p(terms, abs(mean)), level)
-
-
-def crossed_variance(values: np.ndarray) -> list[tuple[float, int]]:
-    """What makes up the variance of the mean of values [R, M], R seeds and M instances both drawn at random: each term and its
-    degrees of freedom."""
-    seeds, instances = values.shape
-    rows, columns, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
-    of_seeds = instances * float(np.square(rows - mean).sum()) / (seeds - 1)
-    of_instances = seeds * float(np.square(columns - mean).sum()) / (instances - 1)
-    rest = float(np.square(values - rows[:, None] - columns + mean).sum()) / ((seeds - 1) * (instances - 1))
-    return [(of_seeds / values.size, seeds - 1), (max(of_instances - rest, 0.0) / values.size, instances - 1)]
-
-
-def _half_width(terms: list[tuple[float, int]], level: float) -> float:
-    return float(np.sqrt(sum(variance * student.isf(level / 2, freedom) ** 2 for variance, freedom in terms)))
-
-
-def _p(terms: list[tuple[float, int]], distance: float) -> float:
-    """The level at which the interval would just reach so far."""
-    if distance == 0:
-        return 1.0
-    low, high = math.log(_SMALLEST), 0.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _half_width(terms, math.exp(middle)) < distance else (middle, high)
-    return math.exp(high)
+    mean, terms = float(differences.mean()), crossed(differences)
+    if unchanged is not None:
+        draws, seeds = (crossed(values - unchanged)[0].variance for values in (reference, changed))
+        terms.append(Term(max(float(draws) - float(seeds), 0.0) * len(differences), len(differences) - 1))
+    half = half_width(terms, level)
+    p = float(two_sided(terms, np.array([abs(mean)]))[0])
+    return Difference(measure, against, mean, mean - half, mean + half, p, level)
 
 
 def verdict_of(differences: list[Difference]) -> str:
     """What one change of the data did.
 
     "gain": some measure that knows no threshold is better than with no change and than with every random removal, and none is worse
-    than with no change; "harm": some measure is worse than with no change, and none is so much better; "mixed": both;
-    "no detectable gain": neither.
+    than with no change; "mixed": some measure is better than with no change, and some is worse; "harm": some is worse, and none is
+    better; "no detectable gain": else.
     """
-    judged = [one for one in differences if one.against != DROPPED]
-    gains = any(all(one.sign > 0 for one in of) for of in _by_measure(judged) if of[0].measure.ranks)
-    worse = any(one.sign < 0 for one in differences if one.against == NONE)
-    if gains:
-        return MIXED if worse else GAIN
-    return HARM if worse else UNSEEN
+    first = [one for one in differences if one.against == NONE]
+    if any(one.sign < 0 for one in first):
+        return MIXED if any(one.sign > 0 for one in first) else HARM
+    return GAIN if any(one.measure.ranks and beats_all(differences, one.measure) for one in first) else UNSEEN
 
 
-def _by_measure(differences: list[Difference]) -> list[list[Difference]]:
-    names = dict.fromkeys(one.measure.name for one in differences)
-    return [[one for one in differences if one.measure.name == name] for name in names]
+def beats_all(differences: list[Difference], measure: Measure) -> bool:
+    """Whether a measure is better than with no change and than with every random removal."""
+    return all(one.sign > 0 for one in differences if one.measure == measure and one.against != DROPPED)

@@ -19,10 +19,12 @@ from whence.cleansing.choosing import (
     rows_given,
 )
 from whence.cleansing.comparing import Difference, compare, verdict_of
+from whence.cleansing.harm import clusters_of
+from whence.cleansing.intervals import by_cluster
 from whence.cleansing.measures import Measure, measures_of
 from whence.cleansing.results import Cleansing, Step
 from whence.cleansing.retrained import Trainings
-from whence.cleansing.treatments import NONE, Treatment, controls, treated
+from whence.cleansing.treatments import NONE, OTHER_GROUPS, RANDOM, SAME_LABELS, Treatment, controls, treated
 from whence.errors import WhenceError
 from whence.estimators.dispatch import METHODS, choose, target_instances
 from whence.evaluation.recipes import OwnLoop, recipe_of
@@ -76,7 +78,8 @@ def cleanse(
         targets: what is judged on: a split or a ``Dataset``.
         seeds: R, trainings of each treatment; at least 2.
         seed: of trainings and random draws.
-        level: one minus the confidence of the intervals together.
+        level: how often a choice without effect may be called a gain; each interval has the confidence 1 − level / (amounts ·
+            measures that know no threshold).
         jobs, fit: as for ``whence.evaluation.retrain``.
         name: of the directory in RUN/cleanse; by default of action and choice.
         progress: show bars.
@@ -87,7 +90,8 @@ def cleanse(
 
     Raises:
         WhenceError: more than one of drop, relabel, groups and rows; an amount that is none; no such split; a training that cannot
-            be repeated; instances to drop whose groups share masks and a method that scores groups.
+            be repeated; instances to drop whose groups share masks and a method that scores groups; targets that rows are chosen
+            by.
     """
     check_jobs(jobs)
     action, amounts = _asked(drop, relabel, groups, rows)
@@ -98,6 +102,13 @@ def cleanse(
     for where, value, least in (("seeds", seeds, 2), ("runs", runs, 1)):
         if value < least:
             raise WhenceError("too few trainings", where=where, got=value, expected=f"at least {least}")
+    _refuse_idle(action, by, method, runs)
+    judged_by_its_choice = ("train", "errors") + (
+        ("dev",) if action in ("groups", "drop") and by == "influence" else ()
+    )
+    if isinstance(targets, str) and targets in judged_by_its_choice:
+        raise WhenceError("targets that the change is chosen by, or that were chosen by the run's errors", where="targets",
+                          got=repr(targets), expected="a split of its own, such as test")  # fmt: skip
     if not 0 < level < 1:
         raise WhenceError("an option out of range", where="level", got=level, expected="between 0 and 1")
     data = target_instances(run, targets)
@@ -113,9 +124,7 @@ def cleanse(
     if found.path is not None:
         directory = RunDirectory(found.path)
         directory.write_table("cleansed.parquet", found.table())
-        directory.write_json(
-            "cleanse.json", _without_nan({**found.to_json(), "seed": seed, "seeds": seeds, "runs": runs})
-        )
+        directory.write_json("cleanse.json", {**found.to_json(), "seed": seed, "seeds": seeds, "runs": runs})
     return found
 
 
@@ -135,11 +144,20 @@ def _asked(drop: Any, relabel: Any, groups: Any, rows: Any) -> tuple[str, tuple[
     return what, amounts_of(amount, what)
 
 
+def _refuse_idle(action: str, by: str, method: str, runs: int) -> None:
+    """Refuse options that a change does not ask."""
+    asks = {"drop": ("by",) if by == "p_wrong" else ("by", "method", "runs"), "groups": ("method",)}.get(action, ())
+    given = [("by", by, "influence"), ("method", method, "auto"), ("runs", runs, 1)]
+    if idle := [name for name, value, default in given if value != default and name not in asks]:
+        raise WhenceError("an option without effect on this change", where=idle[0], got=f"{action} by {by}",
+                          mend="Leave it out.")  # fmt: skip
+
+
 def _named(name: str | None, action: str, by: str, method: str) -> str:
     if name is None:
         special = by if by != "influence" else method if method != "auto" else ""
         name = f"{action}-{special}" if special and action in ("drop", "groups") else action
-    if not name or name in (".", "..", "models") or Path(name).name != name or "\\" in name:
+    if not 0 < len(name) <= 100 or name in (".", "..", "models") or Path(name).name != name or "\\" in name:
         raise WhenceError(
             "not a name for a cleansing", where="name", got=repr(name), expected="letters, digits and hyphens"
         )
@@ -166,7 +184,8 @@ def _tried(run: Run, ranking: Ranking, amounts: Sequence[Amount], trainings: Tra
            target_set: str, path: Path | None) -> Cleansing:  # fmt: skip
     """Train every amount with its controls, and compare."""
     train = run.train
-    chosen = {len(units): (amount, units) for amount in amounts if len(units := ranking.first(amount))}
+    found = [(amount, ranking.first(amount)) for amount in amounts]
+    chosen = {len(units): (amount, units) for amount, units in found if len(units)}
     changes = [(amount, units, treated(ranking, units, train)) for _, (amount, units) in sorted(chosen.items())]
     for amount, units, _ in changes:
         if ranking.targets is None and 2 * ranking.rows(units).sum() > len(train):
@@ -182,26 +201,26 @@ def _tried(run: Run, ranking: Ranking, amounts: Sequence[Amount], trainings: Tra
     before = next(values) if changes else {}
     measures = [one for one in measures_of(run.task, run.loss) if changes and np.isfinite(before[one.name]).all()]
     each = level / max(1, len(changes) * sum(one.ranks for one in measures))
-    steps = []
+    clusters, steps = clusters_of(run, trainings.targets), []
     for (amount, units, _), others in zip(changes, references, strict=True):
         after, held = next(values), [before, *(next(values) for _ in others)]
-        differences = _differences(measures, after, held, [NONE, *(one.name for one in others)], each)
-        steps.append(Step(amount, units, int(ranking.rows(units).sum()), ranking.false_share(units), differences,
-                          verdict_of(differences)))  # fmt: skip
+        names = [NONE, *(one.name for one in others)]
+        differences = _differences(measures, after, dict(zip(names, held, strict=True)), clusters, each)
+        steps.append(Step(amount, units, int(ranking.rows(units).sum()), ranking.sure(units), ranking.false_share(units),
+                          differences, verdict_of(differences)))  # fmt: skip
     return Cleansing(ranking, steps, {one.name: before[one.name].mean(axis=1) for one in measures}, train,
-                     [change for _, _, change in changes], len(trainings.targets), target_set, path)  # fmt: skip
+                     [change for _, _, change in changes], len(trainings.targets), target_set, path,
+                     [(amount, len(units)) for amount, units in found])  # fmt: skip
 
 
-def _differences(measures: Sequence[Measure], after: dict[str, np.ndarray], held: Sequence[dict[str, np.ndarray]],
-                 names: Sequence[str], level: float) -> list[Difference]:  # fmt: skip
-    return [compare(measure, name, after[measure.name], values[measure.name], level)
-            for name, values in zip(names, held, strict=True) for measure in measures]  # fmt: skip
-
-
-def _without_nan(value: Any) -> Any:
-    """A record with None in place of numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+def _differences(measures: Sequence[Measure], after: dict[str, np.ndarray], references: dict[str, dict[str, np.ndarray]],
+                 clusters: np.ndarray | None, level: float) -> list[Difference]:  # fmt: skip
+    found = []
+    for against, values in references.items():
+        for measure in measures:
+            changed, reference, unchanged = (
+                by_cluster(one[measure.name], clusters) for one in (after, values, references[NONE])
+            )
+            drawn = against in (RANDOM, OTHER_GROUPS, SAME_LABELS)
+            found.append(compare(measure, against, changed, reference, level, unchanged if drawn else None))
+    return found

@@ -4,8 +4,8 @@ A row's score is its even mean influence over dev instances (``Scores.mean_over_
 chance is, comes from
 
     masks            of turnover and first_order: scores of masks never trained on (``significance.py``)
-    dev instances    of kernel and kronecker: these are a sample, and other ones would have given another mean. With K runs of other
-                     seeds, also the spread over runs: t = mean / √(s²_runs/K + s²_dev/M), Welch's, one-sided
+    dev instances    of kernel and kronecker: these are a sample (of groups, where they came in groups that training does not
+                     have), and other ones would have given another mean. With K runs of other seeds, also the spread over runs
 
 A row that no chance made harmful on dev is harmful there as far as the estimator can tell, which is not to say that it is without
 error: only retraining tells.
@@ -17,15 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
+from whence.cleansing.intervals import Term, by_cluster, one_sided
+from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose, influence
 from whence.run import Run
 from whence.scores import Scores
 
-__all__ = ["Harm", "harm", "means_and_errors", "pooled", "scored"]
+__all__ = ["Harm", "clusters_of", "harm", "means_and_errors", "pooled", "scored"]
 
 _MOST_SCORES = 2**29  # of a matrix that is kept for this: 2 GiB
 _FEWEST = 32  # dev instances, where even so few are too many rows' scores
@@ -37,7 +38,7 @@ class Harm:
 
     Attributes:
         mean: float64 [N]; negative harms.
-        p: float64 [N], one-sided: of a mean so low by chance.
+        p: float64 [N], one-sided: of a mean so low by chance (``intervals.py``).
         basis: what p rests on, in words.
         scores: those of the run itself.
     """
@@ -62,6 +63,8 @@ def scored(run: Run, method: str, *, keep: bool = True, progress: bool = False) 
                           mend="Fit with a dev split, or choose by p_wrong, which needs none.")  # fmt: skip
     chosen = choose(run, run.loss) if method == "auto" else method
     dev = run.splits["dev"]
+    if len(dev) < 2:
+        raise WhenceError("too few instances to score on", where="dev", got=len(dev), expected="at least 2")
     most = max(_FEWEST, _MOST_SCORES // len(run.train))
     if len(dev) > most:
         dev = dev.select(np.unique(np.linspace(0, len(dev) - 1, most).astype(np.int64)))
@@ -76,17 +79,23 @@ def scored(run: Run, method: str, *, keep: bool = True, progress: bool = False) 
     return influence(run, dev, method=chosen, level=level, progress=progress)
 
 
-def means_and_errors(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [N] each: even means over targets, and their standard errors for targets being a sample."""
-    weights, targets = scores.weights, scores.shape[1]
-    if targets < 2:
-        raise WhenceError("too few instances to score on", where="dev", got=targets, expected="at least 2")
+def clusters_of(run: Run, data: Dataset) -> np.ndarray | None:
+    """int64 [M]: which instances were drawn together, where groups are in one split as a whole; None where they are not."""
+    if data.groups is None or run.train.groups is None or np.isin(data.groups, run.train.groups).any():
+        return None
+    return data.groups if len(np.unique(data.groups)) > 1 else None
+
+
+def means_and_errors(run: Run, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [N] each: even means over dev, and their standard errors for dev being a sample."""
+    dev = run.splits["dev"]
+    clusters = clusters_of(run, dev.select(np.flatnonzero(np.isin(dev.ids, scores.targets))))
     means, errors = np.empty(scores.shape[0]), np.empty(scores.shape[0])
     for start, block in scores.blocks():
-        weighted = np.asarray(block, np.float64) * weights
+        weighted = by_cluster(np.asarray(block, np.float64) * scores.weights, clusters)
         rows = slice(start, start + len(block))
         means[rows] = weighted.mean(axis=1)
-        errors[rows] = weighted.std(axis=1, ddof=1) / np.sqrt(targets)
+        errors[rows] = weighted.std(axis=1, ddof=1) / np.sqrt(weighted.shape[1])
     return means, errors
 
 
@@ -99,8 +108,10 @@ def harm(run: Run, method: str, more: Sequence[tuple[np.ndarray, np.ndarray]] = 
     scores = scored(run, method, progress=progress)
     if scores.null is not None and not more:
         found = scores.significance()
-        return Harm(found.effect, np.where(found.z < 0, found.p / 2, 1 - found.p / 2), found.basis, scores)
-    pairs = [means_and_errors(scores), *more]
+        # Masks never trained on have a mean of their own where the keep rate is not one half.
+        center = float(scores.null.mean(axis=0, dtype=np.float64) @ scores.weights) / scores.shape[1]
+        return Harm(found.effect - center, np.where(found.z < 0, found.p / 2, 1 - found.p / 2), found.basis, scores)
+    pairs = [means_and_errors(run, scores), *more]
     means, errors = (np.stack(column) for column in zip(*pairs, strict=True))
     return pooled(means, errors, scores)
 
@@ -114,12 +125,9 @@ def pooled(means: np.ndarray, errors: np.ndarray, scores: Scores) -> Harm:
     sizes = np.sqrt(np.square(means).mean(axis=1, keepdims=True))
     scale = np.where(sizes > 0, sizes[:1] / np.where(sizes > 0, sizes, 1), 1.0)
     mean = (means * scale).mean(axis=0)
-    of_targets = np.square(errors * scale).mean(axis=0)
-    of_runs = (means * scale).var(axis=0, ddof=1) / runs if runs > 1 else np.zeros_like(mean)
-    total = of_targets + of_runs
-    with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = total**2 / (of_targets**2 / (targets - 1) + of_runs**2 / max(runs - 1, 1))
-        p = student.cdf(mean / np.sqrt(total), freedom)
+    terms = [Term(np.square(errors * scale).mean(axis=0), targets - 1)]
     chance = f"{targets:,} dev instances being a sample"
-    chance += f" and the spread over {runs} runs" if runs > 1 else ", in one run"
-    return Harm(mean, np.where(total > 0, np.nan_to_num(p, nan=1.0), 1.0), chance, scores)
+    if runs > 1:
+        terms.append(Term((means * scale).var(axis=0, ddof=1) / runs, runs - 1))
+        chance += f", and the spread over {runs} runs"
+    return Harm(mean, one_sided(terms, mean), chance, scores)

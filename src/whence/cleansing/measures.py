@@ -3,7 +3,8 @@
 Of a mean over instances (loss, accuracy) these are its terms. Of the area under the ROC curve they are its structural components
 (DeLong, DeLong and Clarke-Pearson 1988): an instance of the class contributes the share of other instances that it is ranked
 above, an instance of another class the share of the class that is ranked above it. So every measure varies over instances in a way
-that can be counted, and all of them are compared alike.
+that can be counted, and all of them are compared alike. A class of which test has few instances would seem to vary less than it
+does, so only those of at least ten count.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from whence.data.tasks import Classification, Regression, Task
 from whence.quantities import Quantity, quantity_named
 
 __all__ = ["Measure", "measures_of", "per_instance"]
+
+
+_FEWEST = 10  # instances of a class, and of the others
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def measures_of(task: Task, loss: Quantity) -> tuple[Measure, ...]:
 def per_instance(task: Task, loss: Quantity, outputs: torch.Tensor, aims: torch.Tensor) -> dict[str, np.ndarray]:
     """Of each measure, float64 [M]: numbers whose mean is the measure of a model with these outputs [M, C].
 
-    The AUC is the mean over classes, each against all others, that M instances have and not all of them.
+    The AUC is the mean over classes, each against all others, that at least ten of M instances have and ten have not; NaN without.
     """
     found = {"loss": loss(outputs, aims).detach().double().numpy()}
     if isinstance(task, Classification):
@@ -67,13 +71,14 @@ def per_instance(task: Task, loss: Quantity, outputs: torch.Tensor, aims: torch.
 
 
 def ranking_terms(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float64 [M], whose mean is the mean over classes of the AUC of each against the rest: NaN where there is one class only.
+    """float64 [M], whose mean is the mean over classes of the AUC of each against the rest: NaN where no class has enough of them.
 
-    Of a class with area A and share π, an instance of it gives A + (V − A)/π, V being the share of others ranked below it; one of
-    another class A + (V − A)/(1 − π), V being the share of the class ranked above it. Ties count half.
+    Of a class with area A that n instances have and m have not, one of the n gives A + (V − A)·M/n, V being the share of the m
+    ranked below it; one of the m A + (V − A)·M/m, V being the share of the n ranked above it. Ties count half. Deviations are
+    enlarged by √(n/(n − 1)) and √(m/(m − 1)), since they are from means of their own.
     """
     counts = np.bincount(labels, minlength=scores.shape[1])
-    classes = np.flatnonzero((counts > 0) & (counts < len(labels)))
+    classes = np.flatnonzero((counts >= _FEWEST) & (counts <= len(labels) - _FEWEST))
     if not len(classes):
         return np.full(len(labels), np.nan)
     total = np.zeros(len(labels))
@@ -85,5 +90,5 @@ def ranking_terms(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         share[inside] = (ranks[inside] - rankdata(own[inside])) / m
         share[~inside] = 1 - (ranks[~inside] - rankdata(own[~inside])) / n
         area = share[inside].mean()
-        total += area + (share - area) * len(labels) / np.where(inside, n, m)
+        total += area + (share - area) * len(labels) / np.where(inside, np.sqrt(n * (n - 1)), np.sqrt(m * (m - 1)))
     return total / len(classes)

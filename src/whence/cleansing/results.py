@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from whence.cleansing.amounts import Amount
+from whence.cleansing.amounts import SIGNIFICANT, Amount
 from whence.cleansing.choosing import Ranking
-from whence.cleansing.comparing import GAIN, UNSEEN, Difference
+from whence.cleansing.comparing import GAIN, HARM, MIXED, UNSEEN, Difference, beats_all
 from whence.cleansing.measures import Measure
 from whence.cleansing.treatments import NONE, Treatment
-from whence.data import Dataset
+from whence.data import Dataset, Regression
 
-__all__ = ["Cleansing", "Step"]
+__all__ = ["Cleansing", "Step", "sentence"]
 
 KEEP = "keep"
 
@@ -29,7 +29,8 @@ class Step:
     Attributes:
         amount: as it was asked for.
         units: int64, the units of the ranking that were changed; rows: how many training instances these are.
-        false_share: the share of them that is expected to be chosen falsely; NaN if unknown.
+        sure: how many units do harm at least, with 95 % confidence; None if unknown.
+        false_share: of suspected labels, the share that is expected to be right; else NaN.
         differences: of each measure, against no change and each control.
         verdict: "gain", "no detectable gain", "mixed" or "harm" (``comparing.verdict_of``).
     """
@@ -37,6 +38,7 @@ class Step:
     amount: Amount
     units: np.ndarray
     rows: int
+    sure: int | None
     false_share: float
     differences: list[Difference]
     verdict: str
@@ -58,6 +60,7 @@ class Cleansing:
         treatments: the change of each step.
         targets: how many instances models were measured on; target_set: what they are called.
         path: RUN/cleanse/NAME; None without a run directory.
+        asked: the amounts that were asked for, and how many units each was found to be.
     """
 
     ranking: Ranking
@@ -68,21 +71,27 @@ class Cleansing:
     targets: int
     target_set: str
     path: Path | None
+    asked: list[tuple[Amount, int]]
 
     @property
     def best(self) -> int | None:
-        """The step that is applied: of those with a gain that which surely lowers the loss most, else the largest; None without."""
-        if not self.steps:
-            return None
-        gains = [number for number, step in enumerate(self.steps) if step.verdict == GAIN]
-        if gains:
-            return min(gains, key=lambda number: self.steps[number].of("loss").high)
-        return max(range(len(self.steps)), key=lambda number: self.steps[number].rows)
+        """The step that is applied: of those with a gain that which surely lowers the loss most, else the largest without harm.
+
+        None where there is none, or each does harm.
+        """
+        for verdict in (GAIN, UNSEEN, MIXED):
+            if among := [number for number, step in enumerate(self.steps) if step.verdict == verdict]:
+                if verdict == GAIN:
+                    return min(among, key=lambda number: self.steps[number].of("loss").high)
+                return max(among, key=lambda number: self.steps[number].rows)
+        return None
 
     @property
     def verdict(self) -> str:
-        """That of the step that is applied."""
-        return UNSEEN if self.best is None else self.steps[self.best].verdict
+        """That of the step that is applied; "harm" where each does harm."""
+        if self.best is None:
+            return HARM if self.steps else UNSEEN
+        return self.steps[self.best].verdict
 
     def data(self) -> Dataset:
         """The training data with the change of the best step."""
@@ -111,8 +120,8 @@ class Cleansing:
             "name": self.train.all_names(),
             "action": np.where(changed, ranking.action, KEEP).astype(object),
             "reason": reasons,
-            "given_label": self.train.task.show(self.train.targets),
-            "label": self.train.task.show(label),
+            "given_label": written(self.train, self.train.targets),
+            "label": written(self.train, label),
             "score": ranking.score[ranking.owner],
             "q": ranking.q[ranking.owner],
             "step": pa.array(step, mask=step == 0),
@@ -120,28 +129,42 @@ class Cleansing:
 
     def lines(self) -> list[str]:
         """What was done and found, for people."""
+        nothing = [f"{amount.written}: nothing to {self.ranking.action}, as no {self.ranking.level} {self._lacks(amount)}"
+                   for amount, count in self.asked if not count]  # fmt: skip
         if not self.steps:
-            return [f"nothing to {self.ranking.action}: no {self.ranking.level} is to be, by {self.ranking.by}"]
+            return nothing
         measures = list(dict.fromkeys(one.measure for one in self.steps[0].differences))
         seeds = len(next(iter(self.before.values())))
-        found = [f"retrained with {seeds} seeds; {self.targets:,} {self.target_set} instances; mean differences with "
-                 f"{100 * (1 - self.steps[0].differences[0].level):.3g} % intervals over seeds and instances",
-                 _row("", [f"{measure.name} ({measure.unit})" for measure in measures]),
-                 _row(NONE, [_plain(measure, self.before[measure.name].mean()) for measure in measures])]  # fmt: skip
+        rows = [(NONE, [_plain(measure, self.before[measure.name].mean()) for measure in measures])]
         for step in self.steps:
-            found.append(self._changed(step))
+            rows.append((self._changed(step), []))
             for against in dict.fromkeys(one.against for one in step.differences):
-                found.append(_row(f"  against {against}", [_interval(step.of(m.name, against)) for m in measures]))
-            found.append(f"  verdict: {sentence(step)}")
-        return found
+                rows.append((f"  against {against}", [_interval(step.of(m.name, against)) for m in measures]))
+            rows.append((f"  verdict: {sentence(step)}", []))
+        confidence = 100 * (1 - self.steps[0].differences[0].level)
+        return [*nothing,
+                f"retrained with {seeds} seeds; {self.targets:,} {self.target_set} instances; mean differences, and "
+                f"{confidence:.3g} % intervals over seeds and instances",
+                *_table([("", [f"{measure.name} ({measure.unit})" for measure in measures]), *rows])]  # fmt: skip
+
+    def _lacks(self, amount: Amount) -> str:
+        if amount.written == SIGNIFICANT and len(self.ranking.order):
+            return f"is called at a false-discovery rate of 5 %, by {self.ranking.by}"
+        return f"seems to do harm, by {self.ranking.by}"
 
     def _changed(self, step: Step) -> str:
         done = "dropped" if self.ranking.action == "drop" else "relabeled"
+        count = len(step.units)
         units = f"{step.rows:,} of {len(self.train):,} training instances ({step.rows / len(self.train):.1%})"
         if self.ranking.level == "group":
-            units = f"{len(step.units):,} of {len(self.ranking.names):,} groups, {units}"
-        known = "" if np.isnan(step.false_share) else f"; expected share of false choices {step.false_share:.2g}"
-        return f"{done} {units}, by {self.ranking.by}{known}"
+            units = f"{count:,} of {len(self.ranking.names):,} groups, {units}"
+        known = ""
+        if step.sure is not None:
+            known = f"; at least {step.sure:,} of the {count:,} do harm there, with 95 % confidence"
+        elif not np.isnan(step.false_share):
+            known = f"; {step.false_share:.1%} of these labels are expected to be right"
+        asked = ", ".join(amount.written for amount, number in self.asked if number == count)
+        return f"{asked}: {done} {units}, by {self.ranking.by}{known}"
 
     def to_json(self) -> dict[str, Any]:
         """All numbers, as values for JSON."""
@@ -150,9 +173,10 @@ class Cleansing:
             "action": ranking.action, "level": ranking.level, "by": ranking.by, "q_basis": ranking.basis, "verdict": self.verdict,
             "target_set": self.target_set, "targets": self.targets, "instances": len(self.train),
             "before": {name: values.tolist() for name, values in self.before.items()},
-            "best": self.best,
+            "best": self.best, "asked": {amount.written: count for amount, count in self.asked},
             "steps": [{"amount": step.amount.written, "units": len(step.units), "rows": step.rows,
-                       "false_share": step.false_share, "verdict": step.verdict, "sentence": sentence(step),
+                       "sure": step.sure,
+                       "false_share": None if np.isnan(step.false_share) else step.false_share, "verdict": step.verdict, "sentence": sentence(step),
                        "differences": [one.to_json() for one in step.differences]} for step in self.steps],
         }  # fmt: skip
 
@@ -161,24 +185,48 @@ def sentence(step: Step) -> str:
     """The verdict of one step, in plain words."""
     first = [one for one in step.differences if one.against == NONE]
     better, same, worse = ([one for one in first if one.sign == sign] for sign in (1, 0, -1))
-    if step.verdict == UNSEEN and better:
-        return f"{UNSEEN}: {_names(better)} improved, but not beyond what removals at random do too"
-    if step.verdict == UNSEEN:
+    beyond = [one for one in better if beats_all(step.differences, one.measure)]
+    parts = [_named(beyond, "better than with no change and than random removals")]
+    parts.append(
+        _named(
+            [one for one in better if one not in beyond], "better than with no change, but not than all random removals"
+        )
+    )
+    parts.append(_named(worse, "worse"))
+    said = [part for part in parts if part]
+    if step.verdict == UNSEEN and not better:
         half = (first[0].high - first[0].low) / 2
-        return f"{UNSEEN}: a change of the {first[0].measure.name} of less than {half:.2g} would not have been seen"
-    parts = [f"{one.measure.name} {_signed(one.measure, one.mean)}" for one in better]
-    parts = [f"{', '.join(parts)}, and better than removals at random"] if parts else []
-    parts += [f"{one.measure.name} worse by {_signed(one.measure, one.mean)}" for one in worse]
-    parts += [f"of {_names(same)} no change can be told"] if same else []
-    return f"{step.verdict}: {'; '.join(parts)}"
+        return f"{UNSEEN}: a change of the {first[0].measure.name} by {half:.2g} or less would mostly not be seen"
+    if step.verdict == UNSEEN and beyond:
+        said.append("which a shifted threshold can do")
+    elif same:
+        said.append(f"of {_names(same)} no change can be told")
+    return f"{step.verdict}: {'; '.join(said)}"
+
+
+def written(train: Dataset, targets: np.ndarray) -> list[str]:
+    """Targets as the user wrote them; numbers with all digits that they were read with."""
+    if isinstance(train.task, Regression):
+        return [f"{value:.7g}" for value in targets.astype(np.float64) * train.task.scale + train.task.mean]
+    return train.task.show(targets)
+
+
+def _named(differences: Sequence[Difference], what: str) -> str:
+    said = " and ".join(f"{one.measure.name} ({_signed(one.measure, one.mean)})" for one in differences)
+    return f"{said} {what}" if said else ""
 
 
 def _names(differences: Sequence[Difference]) -> str:
     return " and ".join(one.measure.name for one in differences)
 
 
-def _row(title: str, cells: Sequence[str]) -> str:
-    return f"{title:<39}" + "".join(f"{cell:<34}" for cell in cells).rstrip()
+def _table(rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Lines of titles and cells in columns; a title without cells may be longer."""
+    titles = max(len(title) for title, cells in rows if cells)
+    columns = max(len(cells) for _, cells in rows)
+    widths = [max(len(cells[column]) for _, cells in rows if cells) for column in range(columns)]
+    return [f"{title:<{titles}}  {'  '.join(f'{cell:<{width}}' for cell, width in zip(cells, widths, strict=False))}".rstrip()
+            for title, cells in rows]  # fmt: skip
 
 
 def _plain(measure: Measure, value: float) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from whence.cleansing.harm import means_and_errors, scored
-from whence.cleansing.measures import per_instance
+from whence.cleansing.measures import measures_of, per_instance
 from whence.cleansing.treatments import Treatment
 from whence.data import Dataset
 from whence.errors import WhenceError
@@ -61,7 +61,8 @@ class Trainings:
         calls = [(treatment, number) for treatment in treatments for number in range(seeds)]
         common = self._common(self.targets.fingerprint())
         names = [digest(common, training_seed(self.seed, n), t.fingerprint(n)) for t, n in calls]
-        made = self._made(_Measured(self), names, calls, {"loss": len(self.targets)}, "retrain")
+        keys = [one.name for one in measures_of(self.targets.task, self.recipe.loss)]
+        made = self._made(_Measured(self), names, calls, dict.fromkeys(keys, len(self.targets)), "retrain")
         found = [made[place : place + seeds] for place in range(0, len(made), seeds)]
         return [{name: np.stack([one[name] for one in models]) for name in models[0]} for models in found]
 
@@ -72,7 +73,9 @@ class Trainings:
         version = {name: one.version for name, one in METHODS.items()}
         calls = [(method, number) for number in range(runs)]
         names = [digest(common, "scores", method, version, training_seed(self.seed, _FURTHER + n)) for _, n in calls]
-        made = self._made(_Scored(self), names, calls, {"means": len(self.train)}, "retrain to score")
+        made = self._made(
+            _Scored(self), names, calls, dict.fromkeys(("means", "errors"), len(self.train)), "retrain to score"
+        )
         return [(one["means"], one["errors"]) for one in made]
 
     def _common(self, targets: str) -> str:
@@ -127,6 +130,10 @@ class _Measured:
                 raise WhenceError("a retrained model whose outputs are not finite", where=type(model).__name__)
             aims = torch.from_numpy(own.targets.targets.copy())
             record = per_instance(own.targets.task, own.recipe.loss, outputs, aims)
+            if not np.isfinite(record["loss"]).all():
+                raise WhenceError("a retrained model whose loss is not finite", where="the targets",
+                                  got=f"{int((~np.isfinite(record['loss'])).sum())} of {len(aims):,}",
+                                  mend="Give a loss that is finite for wrong predictions too.")  # fmt: skip
         return own.keep(name, record)
 
 
@@ -140,8 +147,8 @@ class _Scored:
         own = self.trainings
         with alone():
             model = own.recipe.train(own.train, training_seed(own.seed, _FURTHER + number))
-            scores = scored(Run(model, own.train, dev=own.dev, loss=own.recipe.loss), method)
-            means, errors = means_and_errors(scores)
+            run = Run(model, own.train, dev=own.dev, loss=own.recipe.loss)
+            means, errors = means_and_errors(run, scored(run, method))
         return own.keep(name, {"means": means, "errors": errors})
 
 

@@ -2,17 +2,22 @@
 
     whence_action        keep, drop or relabel
     whence_reason        why, in words
-    whence_given_label   the label before, where it was changed
+    whence_given_label   the label before, as the table has it, where it was changed
+    whence_given_split   the split before, where the table has a column of splits
     split                train, dev or test as the run had it; "dropped" where a row is not to be trained on, "unused" where the run
-                         did not have it (--limit, --drop-missing). The run's own column, or else one more
+                         did not have it (--limit, --drop-missing). The run's own column; or one more, named whence_split where the
+                         table has a column "split" that is something else
 
-No row is left out, so every change can be undone; and the same ``whence fit`` on this table trains on what is left, with the same
-dev and test.
+No row is left out, so every change can be undone; and ``refit`` says with which options ``whence fit`` trains on what is left, with
+the same dev and test. Rows that an earlier cleansing marked keep its marks.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +25,27 @@ import numpy as np
 
 from whence.cleansing.results import KEEP, Cleansing
 from whence.data import Classification, Dataset
-from whence.data.columns import ids_of, place_in
 from whence.data.copies import copy_table, fitting_ending
+from whence.data.inputs import ArrayInputs
 from whence.data.loading import Source
-from whence.data.reading import roles_in
+from whence.data.reading import rows_in_use
 from whence.data.roles import MARK, Roles
-from whence.data.tables import Reader, open_table
+from whence.data.splits import DROPPED, UNUSED
+from whence.data.tables import Reader, read_columns
 from whence.errors import WhenceError
 from whence.run import Run
 
-__all__ = ["check_table", "write_table"]
+__all__ = ["check_table", "refit", "write_table"]
 
-DROPPED, UNUSED = "dropped", "unused"
+_MARKS = ("action", "reason", "given_label")
 
 
 def check_table(run: Run, out: str | os.PathLike[str]) -> Source:
     """The run's source, if ``write_table`` can write to ``out``.
 
     Raises:
-        WhenceError: the data are no table; ``out`` has another ending, or is the table itself.
+        WhenceError: the data are no table, or have changed since the run; ``out`` has another ending, is the table itself or a
+            directory, or lies elsewhere than a table of paths to pictures.
     """
     source = Source.from_json(run.config["source"]) if run.config.get("source") else None
     if source is None or not source.is_table:
@@ -46,6 +53,10 @@ def check_table(run: Run, out: str | os.PathLike[str]) -> Source:
         raise WhenceError("no table to mark", where=os.fspath(out), got=f"data from {origin}",
                           mend="RUN/cleanse/NAME/cleansed.parquet lists every instance with action and reason.")  # fmt: skip
     fitting_ending(Path(source.path), Path(out))
+    if source.image is not None and Path(out).resolve().parent != Path(source.path).parent:
+        raise WhenceError("a copy elsewhere of a table that may name pictures", where=os.fspath(out),
+                          expected=f"a file in {Path(source.path).parent}", mend="Paths begin where a table lies.")  # fmt: skip
+    _same_data(run, source)
     return source
 
 
@@ -53,71 +64,113 @@ def write_table(run: Run, found: Cleansing, out: str | os.PathLike[str]) -> Path
     """Write the run's table, marked; it is whole or absent.
 
     Raises:
-        WhenceError: as ``check_table``; the table has changed since the run was fitted.
+        WhenceError: as ``check_table``.
     """
     source = check_table(run, out)
-    reader = open_table(Path(source.path))
-    roles = roles_in(source, reader)
-    ids = _ids(reader, roles)
-    place = {int(row_id): row for row, row_id in enumerate(ids)}
-    table = found.table()
-    if not set(table["id"].to_pylist()) <= place.keys():
-        raise WhenceError("a table that has changed since the run", where=source.path, mend="Restore it, or fit again.")
-    marks = {f"{MARK}{name}": [""] * len(ids) for name in ("action", "reason", "given_label")}
-    splits = _splits(run, reader, roles, place, len(ids))
-    marks[f"{MARK}action"] = [KEEP] * len(ids)
+    reader, roles, numbers, ids = rows_in_use(source)
+    place = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+    labels = read_columns(reader, [roles.label]).column(0)
+    marks = _before(reader, len(labels))
+    splits, in_file = _splits(run, reader, roles, place, len(labels))
     changed: dict[int, int] = {}  # row of the table → row of the training data
-    for position, entry in enumerate(table.select(["id", "action", "reason", "given_label"]).to_pylist()):
-        if entry["action"] == KEEP:
-            continue
+    for position, entry in enumerate(found.table().select(["id", "action", "reason"]).to_pylist()):
         row = place[entry["id"]]
-        marks[f"{MARK}action"][row], marks[f"{MARK}reason"][row] = entry["action"], entry["reason"]
+        if entry["action"] == KEEP:
+            if marks["action"][row] != "relabel":
+                marks["action"][row] = KEEP
+            continue
+        marks["action"][row], marks["reason"][row] = entry["action"], entry["reason"]
         if entry["action"] == "drop":
             splits[row] = DROPPED
         else:
-            marks[f"{MARK}given_label"][row] = entry["given_label"]
+            marks["given_label"][row] = marks["given_label"][row] or _text(labels[row].as_py())
             changed[row] = position
-    replaced = {roles.label: _labels(found, reader, roles, place, changed)} if changed else {}
-    return copy_table(Path(source.path), Path(out), replaced, {**marks, _split_column(reader, roles): splits})
+    added = {f"{MARK}{name}": texts for name, texts in marks.items()}
+    if in_file is not None:
+        added[f"{MARK}given_split"] = in_file
+    replaced = {roles.label: _labels(found, labels, place, changed)} if changed else {}
+    return copy_table(Path(source.path), Path(out), replaced, {**added, _split_column(reader, roles): splits})
 
 
-def _ids(reader: Reader, roles: Roles) -> np.ndarray:
-    """int64: the id of every row of the file."""
-    columns = [roles.label if roles.id is None else roles.id]
-    table = reader.read(columns, columns)
-    if roles.id is None:
-        return np.arange(table.num_rows, dtype=np.int64)
-    ids: np.ndarray = ids_of(table.column(0), place_in(reader, roles.id))[0]
-    return ids
+def refit(run: Run, out: str | os.PathLike[str]) -> str:
+    """The command that trains on a marked table as the run was trained on its own."""
+    source = Source.from_json(run.config["source"])
+    reader, roles, _, _ = rows_in_use(source)
+    options: list[str] = []
+    for name in ("label", "text", "text_pair", "image", "image_size", "id", "group"):
+        if (value := getattr(source, name)) is not None:
+            options += [f"--{name.replace('_', '-')}", str(value)]
+    if source.features is not None:
+        options += ["--features", ",".join(source.features)]
+    if (column := _split_column(reader, roles)) != "split":
+        options += ["--split", column]
+    options += ["--drop-missing"] if source.drop_missing else []
+    return shlex.join(["whence", "fit", os.fspath(out), *options, "--task", run.task.kind])
+
+
+def _same_data(run: Run, source: Source) -> None:
+    """Refuse a table that is no longer what the run was trained on."""
+    now = source.load()
+    train = now.split("train") if now.has_split("train") else now
+    same = np.array_equal(train.ids, run.train.ids) and np.array_equal(train.targets, run.train.targets)
+    for name in ("texts", "images"):
+        before, after = getattr(run.train, name), getattr(train, name)
+        same = same and (before is None or after is None or np.array_equal(before, after))
+    if isinstance(train.inputs, ArrayInputs) and isinstance(run.train.inputs, ArrayInputs):
+        before, after = run.train.inputs.array, train.inputs.array
+        same = same and (before.shape != after.shape or np.array_equal(before, after, equal_nan=True))
+    if not same:
+        raise WhenceError("a table that has changed since the run", where=source.path, mend="Restore it, or fit again.")
+
+
+def _before(reader: Reader, count: int) -> dict[str, list[str]]:
+    """The marks that the table has already, of an earlier cleansing; else rows that are kept."""
+    known = [name for name in _MARKS if f"{MARK}{name}" in reader.names]
+    table = reader.read([f"{MARK}{name}" for name in known]) if known else None
+    marks = {name: [_text(value) for value in table.column(f"{MARK}{name}").to_pylist()] if table is not None and name in known
+             else [""] * count for name in _MARKS}  # fmt: skip
+    marks["action"] = [action or KEEP for action in marks["action"]]
+    return marks
 
 
 def _split_column(reader: Reader, roles: Roles) -> str:
     return roles.split or ("split" if "split" not in reader.names else f"{MARK}split")
 
 
-def _splits(run: Run, reader: Reader, roles: Roles, place: dict[int, int], count: int) -> list[str]:
-    """The split of every row of the file, as the run had it."""
-    splits = [UNUSED] * count
+def _splits(
+    run: Run, reader: Reader, roles: Roles, place: dict[int, int], count: int
+) -> tuple[list[str], list[str] | None]:
+    """The split of every row of the file, as the run had it; and as the file has it."""
+    splits, in_file = [UNUSED] * count, None
+    if roles.split is not None:
+        in_file = [_text(value) for value in reader.read([roles.split]).column(0).to_pylist()]
+        splits = [name if name == DROPPED else UNUSED for name in in_file]
+        given = f"{MARK}given_split"
+        if given in reader.names:
+            in_file = [_text(value) for value in reader.read([given]).column(0).to_pylist()]
     for name, data in run.splits.items():
         for row_id in data.ids.tolist():
             if row_id in place:
                 splits[place[row_id]] = name
-    return splits
+    return splits, in_file
 
 
-def _labels(
-    found: Cleansing, reader: Reader, roles: Roles, place: dict[int, int], changed: dict[int, int]
-) -> dict[int, Any]:
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _labels(found: Cleansing, column: Any, place: dict[int, int], changed: dict[int, int]) -> dict[int, Any]:
     """Of changed rows of the file the new labels, as the file writes them."""
     train, new = found.train, found.data().targets
     if not isinstance(train.task, Classification):
         return {row: float(f"{new[at] * train.task.scale + train.task.mean:.7g}") for row, at in changed.items()}  # type: ignore[union-attr]
-    column = reader.read([roles.label]).column(0)
     written = {target: column[place[row_id]].as_py() for row_id, target in _one_of_each(train)}
     return {row: written[int(new[at])] for row, at in changed.items()}
 
 
-def _one_of_each(train: Dataset) -> list[tuple[int, int]]:
+def _one_of_each(train: Dataset) -> Sequence[tuple[int, int]]:
     """(id, target) of one training instance of each class."""
     targets, rows = np.unique(train.targets, return_index=True)
     return list(zip(train.ids[rows].tolist(), targets.tolist(), strict=True))

@@ -20,6 +20,7 @@ __all__ = ["CHANGED", "DROPPED", "NONE", "OTHER_GROUPS", "RANDOM", "SAME_LABELS"
 NONE, CHANGED, DROPPED = "no change", "changed", "the same rows dropped"
 RANDOM, OTHER_GROUPS, SAME_LABELS = "random removal", "random other groups removed", "random removal, same labels"
 _BINS = 10  # of a regression's targets, which stand for labels
+_ABOUT = 0.25  # how far a draw of groups may be from as many rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,24 +60,28 @@ def treated(ranking: Ranking, units: np.ndarray, train: Dataset) -> Treatment:
 def controls(ranking: Ranking, units: np.ndarray, train: Dataset, *, seeds: int, seed: int) -> list[Treatment]:
     """What a change is held against, beside no change at all.
 
-    Removals of as many instances: at random (of groups: other groups that hold about as many), and at random with the same labels,
-    as many of each (of a regression, of each tenth of the targets). Of a relabeling also the removal of its rows.
+    Removals of as many instances: at random (of groups: other groups that hold about as many, where there are such), and at random
+    with the same labels, as many of each (of a regression, of each tenth of the targets). Of a relabeling also the removal of its
+    rows.
     """
     rows = ranking.rows(units)
-    strata = _strata(train)
-    kept = [np.ones((seeds, len(rows)), bool) for _ in range(2)]
+    strata, count = _strata(train), int(rows.sum())
+    first: list[np.ndarray | None] = []
+    second = np.ones((seeds, len(rows)), bool)
     for number in range(seeds):
         one, other = (training_seed(seed, -1 - 2 * number - control) for control in (0, 1))  # no training has these
         if ranking.level == "group":
-            kept[0][number] = ~_other_groups(ranking, units, int(rows.sum()), one)
+            first.append(_other_groups(ranking, units, count, one))
         else:
-            kept[0][number] = ~_drawn(train.ids, np.ones(len(rows), bool), int(rows.sum()), one)
+            first.append(_drawn(train.ids, np.ones(len(rows), bool), count, one))
         for stratum in np.unique(strata[rows]):
             within = strata == stratum
-            kept[1][number] &= ~_drawn(train.ids, within, int((rows & within).sum()), other)
-    first = OTHER_GROUPS if ranking.level == "group" else RANDOM
-    found = [Treatment(first, kept[0]), Treatment(SAME_LABELS, kept[1])]
-    return found if ranking.targets is None else [Treatment(DROPPED, ~rows[None]), *found]
+            second[number] &= ~_drawn(train.ids, within, int((rows & within).sum()), other)
+    found = [] if ranking.targets is None else [Treatment(DROPPED, ~rows[None])]
+    drawn = [removed for removed in first if removed is not None]
+    if len(drawn) == seeds:
+        found.append(Treatment(OTHER_GROUPS if ranking.level == "group" else RANDOM, ~np.stack(drawn)))
+    return [*found, Treatment(SAME_LABELS, second)]
 
 
 def _strata(train: Dataset) -> np.ndarray:
@@ -93,9 +98,14 @@ def _drawn(ids: np.ndarray, among: np.ndarray, count: int, seed: int) -> np.ndar
     return np.isin(ids, draw_rows(ids[among], count, seed))
 
 
-def _other_groups(ranking: Ranking, units: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """bool [N]: the rows of groups that are not changed, in random order up to where their number is nearest to ``count``."""
-    others = np.setdiff1d(np.arange(len(ranking.names)), units)
-    order = np.random.default_rng(seed).permutation(others)
-    sums = np.cumsum(np.bincount(ranking.owner, minlength=len(ranking.names))[order])
-    return ranking.rows(order[: 1 + int(np.abs(sums - count).argmin())])
+def _other_groups(ranking: Ranking, units: np.ndarray, count: int, seed: int) -> np.ndarray | None:
+    """bool [N]: the rows of groups that are not changed, drawn at random so that they are about ``count``; None where none are.
+
+    A group that would take the sum too far is passed over.
+    """
+    sizes = np.bincount(ranking.owner, minlength=len(ranking.names))
+    taken, total = np.zeros(len(sizes), bool), 0
+    for unit in np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(sizes)), units)):
+        if total < (1 - _ABOUT) * count and total + sizes[unit] <= (1 + _ABOUT) * count:
+            taken[unit], total = True, total + sizes[unit]
+    return taken[ranking.owner] if total >= (1 - _ABOUT) * count else None

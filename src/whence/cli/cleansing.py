@@ -12,6 +12,7 @@ from whence.cli.options import METHODS, RUN, as_json, run_argument
 
 __all__ = ["cleanse"]
 
+_TYPED = ("drop", "relabel", "groups", "by", "method", "runs", "seeds", "jobs", "targets")
 _AMOUNT = 'a share ("1%"), a number, "significant" (false-discovery rate of at most 5 %), or several with commas'
 
 
@@ -23,7 +24,7 @@ _AMOUNT = 'a share ("1%"), a number, "significant" (false-discovery rate of at m
     "--drop", help=f"How much of the training data to drop: {_AMOUNT}.  [default: 1%, if nothing else is asked for]"
 )
 @click.option("--relabel", is_flag=False, flag_value="all",
-              help="Give suspected labels the suggested ones: all, or an amount.")  # fmt: skip
+              help="Give suspected labels the suggested ones: all, or an amount. RUN comes first.")  # fmt: skip
 @click.option("--groups", is_flag=False, flag_value="significant",
               help="Drop whole groups: all whose harm is beyond chance, or an amount as for --drop.")  # fmt: skip
 @click.option("--by", type=click.Choice(["influence", "p_wrong"]), default="influence", show_default=True,
@@ -45,7 +46,7 @@ def cleanse(run: str, drop: str | None, relabel: str | None, groups: str | None,
     changed: RUN/cleanse/NAME/cleansed.parquet says of every row what to do with it, and why. Given again, it resumes."""
     from whence.cleansing import cleanse as change
     from whence.cleansing.comparing import GAIN
-    from whence.cleansing.tables import check_table, write_table
+    from whence.cleansing.tables import check_table, refit, write_table
     from whence.run import open_run
 
     opened = open_run(run)
@@ -53,9 +54,7 @@ def cleanse(run: str, drop: str | None, relabel: str | None, groups: str | None,
         check_table(opened, table)
     with (
         interruptible(lambda: "finished trainings are kept"),
-        typed(
-            **{option: f"--{option}" for option in ("drop", "relabel", "groups", "runs", "seeds", "jobs", "targets")}
-        ),
+        typed(**{option: f"--{option}" for option in _TYPED}),
     ):
         found = change(opened, drop=drop, relabel=True if relabel == "all" else relabel, groups=groups, by=by,
                        method=method, runs=runs, targets=targets, seeds=seeds, seed=seed, jobs=jobs, name=name,
@@ -63,10 +62,12 @@ def cleanse(run: str, drop: str | None, relabel: str | None, groups: str | None,
     assert found.path is not None
     record = finite({"cleansed": full_path(found.path / "cleansed.parquet"), **found.to_json()})
     lines = [*found.lines(), f"cleansed: {found.path / 'cleansed.parquet'}"]
-    if found.steps and found.verdict != GAIN:
+    if found.steps and found.best is None:
+        lines.append("note: nothing is marked there, as each change does harm")
+    elif found.steps and found.verdict != GAIN:
         lines.append(f"note: it says what was asked for, not what was found to help ({found.verdict})")
     if table is not None:
-        written = write_table(opened, found, Path(table))
-        record |= {"table": full_path(written)}
-        lines.append(f"table:    {written}")
+        written, command = write_table(opened, found, Path(table)), refit(opened, table)
+        record |= {"table": full_path(written), "refit": command}
+        lines += [f"table:    {written}", f"to train on it: {command} --out ANOTHER_RUN"]
     answer(as_json, record, lines)

@@ -1,11 +1,15 @@
-"""A copy of a table with some values replaced and columns added, in the format of the table: all else stays as it is written."""
+"""A copy of a table with some values replaced and columns added, in the format of the table.
+
+All other values stay: text of CSV and TSV letter by letter (quotes are put where they are needed), values of Parquet with their
+types, and of JSON as values (numbers may be written with fewer digits than they had).
+"""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +25,9 @@ from whence.rundir import write_aside
 
 __all__ = ["copy_table", "fitting_ending"]
 
+_SLICE = 50_000  # rows that are text at once
+_QUOTED = re.compile('[,"\r\n]')
+
 Column = Mapping[int, Any]  # row → value, of the rows where it differs
 
 
@@ -28,8 +35,10 @@ def fitting_ending(source: Path, out: Path) -> None:
     """Refuse a copy in another format than its source, or in its place.
 
     Raises:
-        WhenceError: so it is.
+        WhenceError: so it is, or a directory is there.
     """
+    if out.is_dir():
+        raise WhenceError("a directory in the place of a table", where=out, mend="Give the name of a file.")
     kind = _kind(source)
     if _kind(out) != kind:
         raise WhenceError("a copy in another format than its table", where=out, expected=f"a name that ends in {kind}",
@@ -130,15 +139,27 @@ def _separated(
 ) -> None:
     reader = open_table(source)
     table = reader.read(reader.names)
-    columns = {name: table.column(name).to_pylist() for name in reader.names}
-    for name, values in replaced.items():
-        for row, value in values.items():
-            columns[name][row] = str(value)
-    columns |= added
-    if delimiter == "\t":  # tabs and line breaks cannot be written there, and quotes mean nothing
-        columns |= {name: [" ".join(text.split()) for text in texts] for name, texts in added.items()}
-        file.writelines("\t".join(line) + "\n" for line in [list(columns), *zip(*columns.values(), strict=True)])
-        return
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    names = list(dict.fromkeys([*reader.names, *added]))
+    line = _with_tabs if delimiter == "\t" else _with_commas
+    file.write(line(names))
+    for start in range(0, table.num_rows, _SLICE):
+        rows = range(start, min(start + _SLICE, table.num_rows))
+        columns = []
+        for name in names:
+            texts = (
+                added[name][start : rows.stop] if name in added else table.column(name).slice(start, _SLICE).to_pylist()
+            )
+            for row in rows if name in replaced else ():
+                if row in replaced[name]:
+                    texts[row - start] = str(replaced[name][row])
+            # A line of a TSV cannot hold tabs or line breaks, and none of its own values does.
+            columns.append([" ".join(text.split()) for text in texts] if name in added and delimiter == "\t" else texts)
+        file.writelines(map(line, zip(*columns, strict=True)))
+
+
+def _with_tabs(cells: Sequence[str]) -> str:
+    return "\t".join(cells) + "\n"
+
+
+def _with_commas(cells: Sequence[str]) -> str:
+    return ",".join('"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell for cell in cells) + "\n"

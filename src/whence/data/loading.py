@@ -218,7 +218,8 @@ def load(
         group: the column of sources, authors, annotators ...: a group shares one mask; for its split see split_by.
         split: the column of splits. By default the column "split" if there is one that was not given another
             role; "none" ignores it. Training, validation, valid, val, development and testing, in any case,
-            mean train, dev and test; other names stay. Without the column, train, dev and test are drawn
+            mean train, dev and test; rows of dropped and unused are left out; other names stay.
+            Without the column, train, dev and test are drawn
             80/10/10 by id or group. Data with train and without dev have a tenth of train drawn as dev. Where
             the draw leaves a class without training instances, its instances (or their groups) go to train.
         task: "classification", "regression", or "auto": text and booleans are classes; integers are classes

@@ -28,7 +28,7 @@ from whence.data.images import read_folder, read_pictures
 from whence.data.inputs import ArrayInputs, TextInputs
 from whence.data.labels import Labels, labels_of, settled, targets_like, targets_of
 from whence.data.roles import Roles, assign, listed
-from whence.data.splits import LARGE, divide, limited, split_name, together, with_all_classes
+from whence.data.splits import LARGE, LEFT_OUT, divide, limited, split_name, together, with_all_classes
 from whence.data.tables import Reader, open_table, read_columns
 from whence.errors import WhenceError
 from whence.masks import as_ids
@@ -36,7 +36,7 @@ from whence.masks import as_ids
 if TYPE_CHECKING:
     from whence.data.loading import Source
 
-__all__ = ["read_more", "read_source", "roles_in"]
+__all__ = ["read_more", "read_source", "rows_in_use"]
 
 
 def read_source(source: Source) -> Dataset:
@@ -120,11 +120,36 @@ def roles_in(source: Source, reader: Reader) -> Roles:
                   features=source.features, id=source.id, group=source.group, split=source.split, where=reader.path)  # fmt: skip
 
 
+def rows_in_use(source: Source) -> tuple[Reader, Roles, np.ndarray, np.ndarray]:
+    """Of a source's table: the reader of the file, the roles of its columns, which rows are instances (before a limit), int64 [n]
+    from 0, and their ids, int64 [n].
+
+    Raises:
+        WhenceError: as ``whence.data.load``.
+    """
+    whole: Reader = open_table(Path(source.path))
+    roles = roles_in(source, whole)
+    table, reader, numbers, _ = _in_use(source, whole, roles)
+    ids = numbers if roles.id is None else ids_of(table.column(roles.id), place_in(reader, roles.id))[0]
+    return whole, roles, numbers, ids
+
+
+def _in_use(source: Source, reader: Reader, roles: Roles) -> tuple[pa.Table, Reader, np.ndarray, tuple[str, ...]]:
+    """As ``_without_gaps``, without the rows of splits that say that they are left out."""
+    table, numbers = _read(reader, roles), None
+    if roles.split is not None:
+        splits = names_of(table.column(roles.split), place_in(reader, roles.split))
+        kept = np.flatnonzero(~np.isin([split_name(name) for name in splits], LEFT_OUT))
+        if 0 < len(kept) < len(splits):
+            table, reader, numbers = table.take(pa.array(kept)), _Part(reader, kept), kept
+    table, reader, rows, notes = _without_gaps(source, table, roles, reader)
+    return table, reader, rows if numbers is None else numbers[rows], notes
+
+
 def _of_table(source: Source) -> Dataset:
     reader: Reader = open_table(Path(source.path))
     roles = roles_in(source, reader)
-    table = _read(reader, roles)
-    table, reader, numbers, notes = _without_gaps(source, table, roles, reader)
+    table, reader, numbers, notes = _in_use(source, reader, roles)
 
     def read(name: str | None, convert: Any) -> Any:
         return None if name is None else convert(table.column(name), place_in(reader, name))

@@ -122,7 +122,8 @@ def _expanded(
         parts = [item] if item in names else [part.strip() for part in item.split(",")]
         for pattern in filter(None, parts):
             matches = [pattern] if pattern in names else [
-                name for name in names if fnmatchcase(name, pattern) and name not in taken]  # fmt: skip
+                name for name in names
+                if fnmatchcase(name, pattern) and name not in taken and not name.startswith(MARK)]  # fmt: skip
             if not matches:
                 raise _no_column(pattern, names, "features", where)
             found += matches

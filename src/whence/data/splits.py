@@ -23,10 +23,24 @@ import numpy as np
 from whence.errors import WhenceError
 from whence.masks import philox4x32
 
-__all__ = ["LARGE", "divide", "draw", "limited", "split_name", "together", "with_all_classes"]
+__all__ = [
+    "DROPPED",
+    "LARGE",
+    "LEFT_OUT",
+    "UNUSED",
+    "divide",
+    "draw",
+    "limited",
+    "split_name",
+    "together",
+    "with_all_classes",
+]
 
 LARGE = 0.02
 """The share of rows above which a group is a source of many documents rather than one of many authors."""
+
+DROPPED, UNUSED = LEFT_OUT = ("dropped", "unused")
+"""Splits of rows that a marked table keeps and nobody reads."""
 
 _NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("dev", "development", "validation", "valid", "val"), "dev"

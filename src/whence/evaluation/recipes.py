@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ class Recipe:
         return train_model(model, instances, dev=self.dev, loss=self.loss, **options).model
 
     def fingerprint(self) -> str:
-        """What sets recipes apart, seeds aside: 32 hexadecimal digits. Of your own loop, its name and source."""
+        """What sets recipes apart, seeds aside: 32 hexadecimal digits. Of your own loop name, source and what is bound to it."""
         if self.fit is not None:
             return digest("own loop", _source(self.fit))
         spec = None if self.spec is None else {**self.spec.to_json(), "seed": 0}
@@ -131,9 +132,15 @@ def _reset_of(module: nn.Module) -> Callable[[], None] | None:
 
 
 def _source(function: Any) -> list[str]:
-    """The name of a function and, where Python still has it, its text."""
+    """The name of a function, what it was bound to, and, where Python still has it, its text."""
+    if isinstance(function, functools.partial):
+        return [*_source(function.func), repr(function.args), repr(function.keywords)]
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    bound = [repr(getattr(function, "__defaults__", None)), repr(getattr(function, "__kwdefaults__", None))]
+    bound += [repr(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
+    if (owner := getattr(function, "__self__", None)) is not None or not hasattr(function, "__code__"):
+        bound.append(repr(vars(function if owner is None else owner)))
     try:
-        return [name, inspect.getsource(function)]
+        return [name, *bound, inspect.getsource(function)]
     except (OSError, TypeError):
-        return [name]
+        return [name, *bound]
