@@ -176,7 +176,8 @@ class Cleansing:
             "best": self.best, "asked": {amount.written: count for amount, count in self.asked},
             "steps": [{"amount": step.amount.written, "units": len(step.units), "rows": step.rows,
                        "sure": step.sure,
-                       "false_share": None if np.isnan(step.false_share) else step.false_share, "verdict": step.verdict, "sentence": sentence(step),
+                       "false_share": None if np.isnan(step.false_share) else step.false_share,
+                       "verdict": step.verdict, "sentence": sentence(step),
                        "differences": [one.to_json() for one in step.differences]} for step in self.steps],
         }  # fmt: skip
 
