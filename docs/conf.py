@@ -17,6 +17,7 @@ source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["attrs_block", "colon_fence"]
 myst_heading_anchors = 3
 highlight_language = "none"
+smartquotes = False  # --option stays what is typed
 copybutton_prompt_text = r"\$ |>>> "  # only what follows a prompt is copied
 copybutton_prompt_is_regexp = True
 
@@ -33,3 +34,4 @@ html_title = "whence"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_copy_source = False  # nor a link to it

@@ -83,7 +83,7 @@ class Page:
                 exec(compile("\n" * block.line + block.text, str(self.path), "exec"), self.names)
             self._compare(block, block.shown, printed.getvalue())
         elif block.kind == "console":
-            for command, shown in commands(block.text):
+            for command, shown in commands_of(block.text):
                 if not command.startswith(_NOT_RUN):
                     self._compare(block, shown, call(command))
 
@@ -108,7 +108,7 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def commands(text: str) -> list[tuple[str, str | None]]:
+def commands_of(text: str) -> list[tuple[str, str | None]]:
     """The commands of a console block, each with what is shown of its output, or None."""
     found: list[tuple[str, str | None]] = []
     for part in re.split(r"^\$ ", text, flags=re.M)[1:]:

@@ -38,10 +38,10 @@ def cells(setting: str, name: str | None) -> list[str]:
         return ["", "", ""]
     row = PEERS["instances"][setting][name]
     value = short(mean(row["lds"]))
-    if len(row["lds"]) > 1:
-        value += f" ± {short(stdev(row['lds']))}"
+    value += f" ± {short(stdev(row['lds']))}" if len(row["lds"]) > 1 else ""
+    value += "" if len(row["lds"]) == 5 else f" ({len(row['lds'])})"
     seconds = mean(row["seconds"])
-    return [f"{value} ({len(row['lds'])})", f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}", f"{row['peak_mib']:,.0f}"]
+    return [value, f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}", f"{row['peak_mib']:,.0f}"]
 
 
 def short(value: float) -> str:
