@@ -21,8 +21,8 @@ test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check -q src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs/conf.py noxfile.py
+	$(BIN)/ruff format --check -q src tests benchmarks examples docs/conf.py noxfile.py
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
@@ -47,4 +47,4 @@ $(VENV)/.docs: pyproject.toml constraints.txt
 	touch $(VENV)/.core $@
 
 clean:
-	rm -rf $(VENV) demo build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build dist docs/_build .nox .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 import transformers
 
-praise, blame = "good great lovely fine moving funny".split(), "bad poor awful dull slow silly".split()
+praise = ["good", "great", "lovely", "fine", "moving", "funny"]
+blame = ["bad", "poor", "awful", "dull", "slow", "silly"]
 words = ["the", "film", "plot", "cast", "music", "was", "and", *praise, *blame]
 draw = random.Random(0)
 with open("reviews.csv", "w", newline="") as file:

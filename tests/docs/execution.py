@@ -89,7 +89,9 @@ class Page:
 
     def _compare(self, block: Block, shown: str | None, printed: str) -> None:
         if shown is not None and not matches(shown, printed):
-            raise AssertionError(f"{self.path.name}, line {block.line}: the page shows\n{shown}\nbut this is printed:\n{printed}")
+            raise AssertionError(
+                f"{self.path.name}, line {block.line}: the page shows\n{shown}\nbut this is printed:\n{printed}"
+            )
 
 
 def blocks(text: str) -> list[Block]:

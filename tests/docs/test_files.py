@@ -25,7 +25,9 @@ FIT = ("--label", "label", "--epochs", 2, *QUICK[2:])
 def documented(name: str, has: set[str]) -> list[tuple[str, str]]:
     """Of a file, the (name, type) of each entry that a run with these properties has, in the order of the page."""
     section = re.search(rf"^### `{re.escape(name)}`\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)[1]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| `")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| `")
+    ]
     needs = [(entry, kind, set(re.split(r" and |, of ", when)) - {""}) for entry, kind, _, when in rows]
     return [(entry.strip("`"), kind) for entry, kind, when in needs if when <= has]
 
@@ -58,7 +60,11 @@ RUNS = {  # properties of the run: options of fit
 def test_files_of_a_run(properties, whence, tmp_path):
     data, run = write_table(tmp_path / "data.csv"), tmp_path / "run"
     has = {*properties, "whence fit"}
-    for command in (["fit", data, *FIT, *RUNS[properties], "--out", run], ["audit", run], ["influence", run, "--targets", "test"]):
+    for command in (
+        ["fit", data, *FIT, *RUNS[properties], "--out", run],
+        ["audit", run],
+        ["influence", run, "--targets", "test"],
+    ):
         code, _, err = whence(*command)
         assert code == 0, err
     for name in ("instances", "history", "audit"):
