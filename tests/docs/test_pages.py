@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from contextlib import suppress
@@ -81,6 +82,14 @@ def write_reviews(path):
 def test_methods_are_those_of_the_code():
     table = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.M))
     assert table == set(whence.estimators.METHODS)
+
+
+def test_options_of_methods_are_those_of_the_code():
+    page = (DOCS / "how_to" / "choosing_a_method.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"^\| `(\w+)` \| `(\w+)(?:=[^`]*)?` \|", page, flags=re.M))
+    known = {(name, option) for name, method in whence.estimators.METHODS.items()
+             for option in inspect.signature(method).parameters if option not in ("run", "targets", "quantity")}  # fmt: skip
+    assert found == known - {("turnover", "path")}  # which is for tests
 
 
 def test_every_command_parses():
