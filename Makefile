@@ -21,8 +21,8 @@ test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests benchmarks examples docs/conf.py noxfile.py
-	$(BIN)/ruff format --check -q src tests benchmarks examples docs/conf.py noxfile.py
+	$(BIN)/ruff check src tests benchmarks examples docs/*.py noxfile.py
+	$(BIN)/ruff format --check -q src tests benchmarks examples docs/*.py noxfile.py
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs

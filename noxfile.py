@@ -9,7 +9,7 @@ import nox
 nox.options.sessions = ["lint", "docs", "tests", "wheel"]
 nox.options.error_on_missing_interpreters = False
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-PLACES = ["src", "tests", "benchmarks", "examples", "docs/conf.py", "noxfile.py"]
+PLACES = ["src", "tests", "benchmarks", "examples", "docs/conf.py", "docs/picture.py", "noxfile.py"]
 
 
 def install(session: nox.Session, *what: str) -> None:
