@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 import whence
+from tests.cleansing.noisy import noisy
 from tests.cli.tables import QUICK, write_table
 from tests.docs.execution import DOCS
 from tests.toys import blobs
@@ -114,6 +115,14 @@ def test_files_of_a_truth(tmp_path):
     assert table(tmp_path / "truth" / "instances.parquet") == [("id", "int64"), ("name", "string"), ("row", "int64")]
     for name in ("rows", "targets"):
         assert table(tmp_path / "truth" / f"{name}.parquet") == [("id", "int64"), ("name", "string")]
+
+
+def test_files_of_a_cleansing(tmp_path):
+    run, _ = noisy(tmp_path, n=60)
+    found = whence.cleanse(run, drop="10%", seeds=2)
+    assert table(found.path / "cleansed.parquet") == documented("cleansed.parquet", set())
+    assert {file.name for file in found.path.iterdir()} == {"cleansed.parquet", "cleanse.json"}
+    assert list((tmp_path / "cleanse" / "models").glob("*.safetensors"))
 
 
 def test_a_run_of_ones_own_loop_has_what_the_page_says(tmp_path):
