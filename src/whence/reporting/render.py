@@ -13,6 +13,7 @@ import json
 import re
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -21,11 +22,13 @@ from whence.reporting import figures
 from whence.reporting.charts import exposure_chart
 from whence.reporting.findings import findings
 from whence.reporting.gather import Content
+from whence.reporting.group_table import interval_rows
+from whence.reporting.intervals import interval_chart
 
 __all__ = ["island", "render"]
 
 _WIDE, _NARROW = 720, 360  # pixels of the two drawings of a chart
-_SCRIPTS = ("instances.js", "cards.js", "page.js")
+_SCRIPTS = ("instances.js", "cards.js", "moves.js", "tables.js", "lists.js", "links.js", "keys.js", "page.js", "navigation.js")
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -41,6 +44,7 @@ def render(content: Content) -> str:
         signed=figures.signed,
         count=figures.count,
         title_text=figures.plain_title,
+        percent_encoded=lambda text: quote(text, safe=""),
     )
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
@@ -55,7 +59,14 @@ def render(content: Content) -> str:
         island=Markup(island(content.data)),
         wide=exposure_chart(content.history, content.loss_unit, _WIDE),
         narrow=exposure_chart(content.history, content.loss_unit, _NARROW),
+        group_charts=[group_chart(content, width) for width in (_WIDE, _NARROW)],
     )
+
+
+def group_chart(content: Content, width: int) -> Markup | None:
+    """The effects of groups with their intervals; None where they were not judged."""
+    rows = interval_rows(content.groups, content.group_factor)
+    return interval_chart(rows, f"effect on dev ({content.group_unit})", width, ("harms", "helps"))
 
 
 def island(data: Any) -> str:
