@@ -9,7 +9,7 @@ from whence.groups import HARMS, HELPS, GroupEffects
 from whence.reporting.figures import count, significant
 from whence.reporting.trust import Trust
 
-__all__ = ["Finding", "findings", "verdict"]
+__all__ = ["Finding", "Level", "findings", "verdict"]
 
 Level: TypeAlias = Literal["good", "caution", "poor", "unknown"]
 _METHODS = {

@@ -41,8 +41,8 @@ class Kind:
 class Listed:
     """Attributes:
     kinds: in the order of the report.
-    items: for each listed instance i (its record), kind, to (the suggested label), figures of the audit, dev (influence on dev in
-        ``unit``), moves ([[target, score]]), and believed: of ambiguous ones, [[class, probability]] of the likeliest.
+    items: for each listed instance i (its record), kind, to (the suggested label), beyond (True where the list of its kind
+        leaves it out), figures of the audit, dev (influence on dev in ``unit``), moves ([[target, score]]), and believed: of ambiguous ones, [[class, probability]] of the likeliest.
     unit: of dev.
     """
 
@@ -108,6 +108,8 @@ def listed(
                 "kind": str(known[row]) if rest else kind.key,
                 "to": str(suggested[row]),
             }
+            if rest and item["kind"] != "ok":
+                item["beyond"] = True
             item |= {name: number(values[row]) for name, values in figures.items()}
             item["dev"] = number(on_dev[row] * factor)
             if moves is not None and row in moves:

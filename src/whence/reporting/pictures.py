@@ -25,14 +25,14 @@ class Album:
     """Collects pictures and gives each a number; ``sheets`` packs them.
 
     Attributes:
+        pictures: uint8 [H, W] or [H, W, C], in order of their numbers.
         largest_side: of a thumbnail, in pixels.
         most_pixels: of all thumbnails together, unless they would be too small to be seen.
-        pictures: uint8 [H, W] or [H, W, C], in order of their numbers.
     """
 
+    pictures: list[np.ndarray] = field(default_factory=list)
     largest_side: int = 96
     most_pixels: int = 6_000_000
-    pictures: list[np.ndarray] = field(default_factory=list)
 
     def add(self, picture: np.ndarray) -> int:
         """The number of a picture."""

@@ -60,7 +60,8 @@ const flag = () => el("span", "flag", data.regression ? "\u2691 value suspected"
 const groupRow = ([name, score, members], className, most) => {
   const row = el("li", "row plain"), line = el("div", "line"), left = el("span"), called = words("bdi", "", "");
   called.append(linked("group", name));
-  left.append(called, el("small", "", " (" + members + ")"));
+  left.append(called);
+  if (members) left.append(el("small", "", " (" + members + ")"));
   line.append(left, el("span", "score " + className, signed(score)));
   row.append(line, meter("bar " + className, "", Math.abs(score) / most));
   return row;
@@ -87,6 +88,12 @@ const instanceRow = ([number, score, shared], className, most) => {
   return row;
 };
 const stacked = data.instances.some((instance) => instance.label.length > 3) ? " stack" : "";
+const restOf = (list, rows) => {
+  const more = el("button", "link", "Show " + rows.length + " more");
+  more.type = "button";
+  more.addEventListener("click", () => { list.append(...rows); more.remove(); });
+  return more;
+};
 const influences = (title, className, pairs, most, groups = data.level === "group") => {
   const side = el("div");
   side.append(el("h4", className, title));
@@ -100,12 +107,7 @@ const influences = (title, className, pairs, most, groups = data.level === "grou
   const first = tiles ? rows.length : FIRST;
   list.append(...rows.slice(0, first));
   side.append(list);
-  if (rows.length > first) {
-    const more = el("button", "link", "Show " + (rows.length - first) + " more");
-    more.type = "button";
-    more.addEventListener("click", () => { list.append(...rows.slice(first)); more.remove(); });
-    side.append(more);
-  }
+  if (rows.length > first) side.append(restOf(list, rows.slice(first)));
   return side;
 };
 // Features are compared down a column: the target first, then those that helped and those that hurt.

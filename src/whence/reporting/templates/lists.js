@@ -19,7 +19,7 @@ const ORDERS = {
   help: ["most helpful first", (a, b) => b.dev - a.dev],
 };
 const ofKind = (items, kind) => {
-  if (kind !== "all") return items.filter((item) => item.kind === kind);
+  if (kind !== "all") return items.filter((item) => item.kind === kind && !item.beyond);
   const unique = new Map(items.map((item) => [item.i, item]));
   return [...unique.values()].sort(ORDERS.p_wrong[1]);
 };
