@@ -143,7 +143,8 @@ class GroupEffects:
         kernel = pa.nulls(len(self), pa.float64()) if self.kernel is None else pa.array(self.kernel)
         names = pa.array([well_formed(name) for name in self.names], pa.string())
         columns = {"id": self.ids, "name": names, "members": self.members, "effect": self.effect, "z": self.z, "p": self.p,
-                   "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts, "effect_low": low, "effect_high": high}  # fmt: skip
+                   "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts,
+                   "effect_low": low, "effect_high": high}  # fmt: skip
         return pa.table(columns)
 
     def sentence(self) -> str:

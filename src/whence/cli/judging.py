@@ -95,9 +95,7 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
     "RUN/against-OTHER.html; scores and audits are kept in both.",
 )
 @as_json
-def report(
-    run: str, out: str | None, targets: str, method: str, top: int, against: str | None, as_json: bool
-) -> None:
+def report(run: str, out: str | None, targets: str, method: str, top: int, against: str | None, as_json: bool) -> None:
     """Write one HTML file that opens offline: how far scores can be trusted, suspected labels, memorized instances, which groups
     help and harm on dev (of a run with groups), and predictions with the training instances behind them. With --against, what
     separates two runs: which predicts better, what changed, and whether both say the same."""

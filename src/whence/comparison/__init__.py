@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -102,5 +101,3 @@ def compare(
         settings=settings,
         only_seeds=only_seeds_differ(settings, shared),
     )
-
-

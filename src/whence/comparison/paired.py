@@ -12,7 +12,14 @@ from whence.data import Classification, Regression
 from whence.run import Run
 from whence.subnetworks import losses, probabilities
 
-__all__ = ["ClassDifference", "Difference", "Paired", "accuracy_difference", "bootstrap_interval", "compare_predictions"]
+__all__ = [
+    "ClassDifference",
+    "Difference",
+    "Paired",
+    "accuracy_difference",
+    "bootstrap_interval",
+    "compare_predictions",
+]
 
 _ROUNDS, _DRAWN = 4000, 2**22  # bootstrap rounds; counts drawn together
 _LEVEL = 0.05
@@ -69,7 +76,7 @@ class ClassDifference:
 class Paired:
     """Attributes:
     differences: accuracy (or RMSE), then mean loss where both runs have the same.
-    predicted: float32 [M, C] twice: probabilities, classes in the order of this run; predictions of a regression, in the user's units.
+    predicted: float32 [M, C] twice: probabilities, classes in the order of this run; of a regression, in the user's units.
     losses: float32 [M] twice.
     right: bool [M] twice; of a regression empty.
     classes: by class; empty for a regression.
@@ -196,7 +203,9 @@ def _loss_difference(run: Run, other: Run, loss: tuple[np.ndarray, np.ndarray]) 
     return [Difference("mean loss", run.loss.unit, means[0], means[1], low, high, None, False)]
 
 
-def _by_class(task: Classification, targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[ClassDifference]:
+def _by_class(
+    task: Classification, targets: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> list[ClassDifference]:
     rows = []
     for label, name in enumerate(task.classes):
         mine = targets == label
@@ -204,7 +213,11 @@ def _by_class(task: Classification, targets: np.ndarray, first: np.ndarray, seco
             continue
         gained, lost = int((first & ~second)[mine].sum()), int((second & ~first)[mine].sum())
         shares = float(first[mine].mean()), float(second[mine].mean())
-        rows.append(ClassDifference(name, int(mine.sum()), *shares, gained, lost, *_paired_interval(gained, lost, int(mine.sum()))))
+        rows.append(
+            ClassDifference(
+                name, int(mine.sum()), *shares, gained, lost, *_paired_interval(gained, lost, int(mine.sum()))
+            )
+        )
     return rows
 
 

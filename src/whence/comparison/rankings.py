@@ -60,11 +60,19 @@ class Rankings:
         """int64, at most ``top`` each: the shared rows that each run calls most helpful (or harmful) for a target."""
         sign = -1 if harmful else 1
         found = [np.argsort(-sign * values[:, column], kind="stable")[: self.top] for values in self.values]
-        return tuple(rows[sign * values[rows, column] > 0] for rows, values in zip(found, self.values, strict=True))  # type: ignore[return-value]
+        ours, theirs = (rows[sign * values[rows, column] > 0] for rows, values in zip(found, self.values, strict=True))
+        return ours, theirs
 
 
 def compare_rankings(
-    run: Run, other: Run, shared: Shared, targets: np.ndarray, *, method: str = "auto", top: int = 8, progress: bool = False
+    run: Run,
+    other: Run,
+    shared: Shared,
+    targets: np.ndarray,
+    *,
+    method: str = "auto",
+    top: int = 8,
+    progress: bool = False,
 ) -> Rankings:
     """Score the same targets in both runs, and compare.
 

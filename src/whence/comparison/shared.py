@@ -97,18 +97,21 @@ def pairs_of(first: Dataset, second: Dataset) -> Pairs:
     order = np.argsort(rows)
     rows, others = rows[order], others[order]
     if isinstance(first.task, Regression) and isinstance(second.task, Regression):
-        values = [data.targets[which].astype(np.float64) * data.task.scale + data.task.mean  # type: ignore[union-attr]
-                  for data, which in ((first, rows), (second, others))]  # fmt: skip
-        # Standardized values are single precision.
-        labels = np.isclose(*values, rtol=1e-4, atol=1e-5 * first.task.scale)
+        ours = first.targets[rows].astype(np.float64) * first.task.scale + first.task.mean
+        theirs = second.targets[others].astype(np.float64) * second.task.scale + second.task.mean
+        labels = np.isclose(ours, theirs, rtol=1e-4, atol=1e-5 * first.task.scale)  # standardized in single precision
     else:
-        named = [np.array(data.task.show(data.targets[which]), object) for data, which in ((first, rows), (second, others))]
+        named = [
+            np.array(data.task.show(data.targets[which]), object) for data, which in ((first, rows), (second, others))
+        ]
         labels = (named[0] == named[1]).astype(bool)
     contents = np.ones(len(rows), bool)
     if first.texts is not None and second.texts is not None:
         contents &= (first.texts[rows] == second.texts[others]).astype(bool)
     if first.images is not None and second.images is not None and first.images.shape[1:] == second.images.shape[1:]:
-        contents &= np.array([np.array_equal(first.images[a], second.images[b]) for a, b in zip(rows, others, strict=True)], bool)
+        contents &= np.array(
+            [np.array_equal(first.images[a], second.images[b]) for a, b in zip(rows, others, strict=True)], bool
+        )
     return Pairs(rows, others, labels, contents)
 
 

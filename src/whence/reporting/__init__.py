@@ -37,9 +37,9 @@ def report(
     It shows how far scores can be trusted, accuracy, exposure curves, suspected labels, memorized instances,
     and predictions with the training instances behind them. It opens offline and runs no code of the data.
 
-    Against another run it shows which of the two predicts better on the instances held out from both, what changed, whether both name
-    the same training instances and suspect the same labels, and what differs in data, model and training
-    (``whence.compare`` has the numbers). Scores and audits are kept in the directories of both.
+    Against another run it shows which of the two predicts better on the instances held out from both, what changed, whether
+    both name the same training instances and suspect the same labels, and what differs in data, model and
+    training (``whence.compare`` has the numbers). Scores and audits are kept in the directories of both.
 
     Args:
         run: the trained run.

@@ -10,7 +10,16 @@ from whence.reporting.render import both, page
 
 __all__ = ["render_comparison"]
 
-_SCRIPTS = ("instances.js", "cards.js", "tables.js", "lists.js", "links.js", "keys.js", "comparison.js", "navigation.js")
+_SCRIPTS = (
+    "instances.js",
+    "cards.js",
+    "tables.js",
+    "lists.js",
+    "links.js",
+    "keys.js",
+    "comparison.js",
+    "navigation.js",
+)
 
 
 def render_comparison(comparison: Comparison) -> str:

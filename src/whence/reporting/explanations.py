@@ -24,7 +24,10 @@ __all__ = ["SUMMARY", "Explanations", "explain"]
 
 SUMMARY = 100  # extreme rows kept per target without the matrix
 _MOST_WORDS = 40  # marked in a text
-_TESTED, _READ = 2**26, 2**24  # most scores kept for the comparison with chance, and for what each row moves: 256, 64 MiB
+_TESTED, _READ = (
+    2**26,
+    2**24,
+)  # most scores kept for the comparison with chance, and for what each row moves: 256, 64 MiB
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,10 @@ def gather(
         "name": plain_title(run_name(run)),
     }
     names = [] if audit.sources is None else audit.sources["name"].to_pylist()
-    data |= {"moves_all": moved.complete, "groups": [{"name": name, "moves": moved.by_group.get(name)} for name in names]}
+    data |= {
+        "moves_all": moved.complete,
+        "groups": [{"name": name, "moves": moved.by_group.get(name)} for name in names],
+    }
     data |= {"instances": gallery.records, "sheets": gallery.album.sheets(), "small": gallery.small.sheets()}
     return Content(
         name=run_name(run),

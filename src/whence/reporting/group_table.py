@@ -53,13 +53,16 @@ def interval_rows(rows: list[GroupRow], factor: float) -> list[Estimate]:
     """The published effects of judged groups, times factor, for a chart."""
     style = {HARMS: "hurts", HELPS: "helps"}
     return [
-        Estimate(row.name, row.effect * factor, row.low * factor, row.high * factor, style.get(row.verdict or "", "unclear"))
+        Estimate(
+            row.name, row.effect * factor, row.low * factor, row.high * factor, style.get(row.verdict or "", "unclear")
+        )
         for row in rows
         if row.effect is not None and row.low is not None and row.high is not None
     ]
 
 
 def _row(entry: dict[str, Any]) -> GroupRow:
-    values = {name: entry.get(key) for name, key in (("verdict", "verdict"), ("effect", "effect"), ("z", "z"), ("q", "q"),
-                                                      ("kernel", "kernel_effect"), ("low", "effect_low"), ("high", "effect_high"))}  # fmt: skip
+    keys = {"verdict": "verdict", "effect": "effect", "z": "z", "q": "q", "kernel": "kernel_effect", "low": "effect_low",
+            "high": "effect_high"}  # fmt: skip
+    values = {name: entry.get(key) for name, key in keys.items()}
     return GroupRow(entry["name"], entry["members"], entry["suspected"], entry["expected_errors"], **values)

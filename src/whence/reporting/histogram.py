@@ -47,13 +47,20 @@ def histogram(correlations: np.ndarray, axis: str, counted: str, width: int) -> 
     every = 2 if width >= 500 else 5
     for number, edge in enumerate(edges.tolist()):
         if (number - bins) % every == 0 or abs(edge) < _STEP / 2:
-            parts.append(f'<text class="tick" x="{x(edge):.1f}" y="{bottom + 18}" text-anchor="middle">{_signed(edge)}</text>')
+            parts.append(
+                f'<text class="tick" x="{x(edge):.1f}" y="{bottom + 18}" text-anchor="middle">{_signed(edge)}</text>'
+            )
     parts.append(f'<line class="zero" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{_TOP - 6}" y2="{bottom}"/>')
     anchor = "start" if mean < (1 + first) / 2 else "end"
     place = x(mean) + (6 if anchor == "start" else -6)
-    parts.append(f'<text class="name" x="{place:.1f}" y="{_TOP - 8}" text-anchor="{anchor}">mean {_signed(mean, 2)}</text>')
-    parts.append(f'<text class="unit" x="{(_LEFT + right) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(axis)}</text>')
-    said = f"{axis}: {len(known)} {counted}, mean {_signed(mean, 2)}, from {_signed(float(known.min()), 2)} to {_signed(float(known.max()), 2)}"
+    parts.append(
+        f'<text class="name" x="{place:.1f}" y="{_TOP - 8}" text-anchor="{anchor}">mean {_signed(mean, 2)}</text>'
+    )
+    parts.append(
+        f'<text class="unit" x="{(_LEFT + right) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(axis)}</text>'
+    )
+    ends = f"from {_signed(float(known.min()), 2)} to {_signed(float(known.max()), 2)}"
+    said = f"{axis}: {len(known)} {counted}, mean {_signed(mean, 2)}, {ends}"
     return Markup(f'<svg viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>')
 
 

@@ -66,10 +66,12 @@ def interval_chart(estimates: Sequence[Estimate], axis: str, width: int, sides: 
     most = max(4, int((left - _GAP) / _LETTER))
     for row, estimate in enumerate(estimates):
         parts += _drawn(estimate, _TOP + _ROW * (row + 0.5), x, left, most)
-    said = "; ".join(f"{_short(e.name, _LONGEST_NAME)} {signed(e.value)} ({signed(e.low)} to {signed(e.high)})" for e in estimates)
+    said = "; ".join(
+        f"{_short(e.name, _LONGEST_NAME)} {signed(e.value)} ({signed(e.low)} to {signed(e.high)})" for e in estimates
+    )
+    label = f"{escape(axis)}, with 95 % intervals: {escape(said)}"
     return Markup(
-        f'<svg viewBox="0 0 {width} {bottom + _BOTTOM}" role="img" aria-label="{escape(axis)}, with 95 % intervals: {escape(said)}">'
-        f"{''.join(parts)}</svg>"
+        f'<svg viewBox="0 0 {width} {bottom + _BOTTOM}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 

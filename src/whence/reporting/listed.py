@@ -1,4 +1,4 @@
-"""Training instances that a report lists: suspected labels, memorized and ambiguous ones, and the rest, with what the audit says of them."""
+"""Training instances that a report lists: suspected labels, memorized, ambiguous ones, and the rest, with what the audit says."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class Kind:
 class Listed:
     """Attributes:
     kinds: in the order of the report.
-    items: for each listed instance i (its record), kind, to (the suggested label), beyond (True where the list of its kind
-        leaves it out), figures of the audit, dev (influence on dev in ``unit``), moves ([[target, score]]), and believed: of ambiguous ones, [[class, probability]] of the likeliest.
+    items: for each listed instance i (its record), kind, to (the suggested label), beyond (True where the list of its kind leaves
+        it out), figures of the audit, dev (influence on dev in ``unit``), moves ([[target, score]]), and believed: of ambiguous
+        ones, [[class, probability]] of the likeliest.
     unit: of dev.
     """
 

@@ -52,15 +52,15 @@ def _moves(scores: Scores, rows: np.ndarray, factor: float, complete: bool) -> I
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             values = scores.at(part)
-            targets = np.broadcast_to(np.arange(values.shape[1]), values.shape)
-            yield from ((int(row), _ends(*pair, factor)) for row, *pair in zip(part, targets, values, strict=True))
+            targets = np.arange(values.shape[1])
+            yield from ((int(row), _ends(targets, mine, factor)) for row, mine in zip(part, values, strict=True))
         return
     extremes = [scores.top(SUMMARY), scores.top(SUMMARY, harmful=True)]
     owners = np.concatenate([one.rows.ravel() for one in extremes])
     values = np.concatenate([one.values.ravel() for one in extremes])
     targets = np.concatenate([np.repeat(np.arange(len(one.rows)), one.rows.shape[1]) for one in extremes])
     order = np.argsort(owners, kind="stable")
-    begin, end = (np.searchsorted(owners[order], rows, side) for side in ("left", "right"))  # type: ignore[call-overload]
+    begin, end = np.searchsorted(owners[order], rows, "left"), np.searchsorted(owners[order], rows, "right")
     for row, first, last in zip(rows.tolist(), begin, end, strict=True):
         if first < last:
             mine = order[first:last]

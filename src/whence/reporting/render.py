@@ -29,7 +29,18 @@ from whence.reporting.intervals import interval_chart
 __all__ = ["both", "island", "page", "render"]
 
 _WIDE, _NARROW = 720, 360  # pixels of the two drawings of a chart
-_REPORT = ("instances.js", "cards.js", "tables.js", "instance_table.js", "moves.js", "lists.js", "links.js", "keys.js", "page.js", "navigation.js")
+_REPORT = (
+    "instances.js",
+    "cards.js",
+    "tables.js",
+    "instance_table.js",
+    "moves.js",
+    "lists.js",
+    "links.js",
+    "keys.js",
+    "page.js",
+    "navigation.js",
+)
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 

@@ -34,7 +34,8 @@ const sideBySide = (instance, heading, lines, shared) => {
 const namedRow = ([what, ours, theirs, who], className, most) => {
   const row = data.level === "group" ? groupRow([what, ours, ""], className, most) : instanceRow([what, ours], className, most);
   const score = row.querySelector(".score");
-  score.textContent = signed(ours) + " \u00b7 " + signed(theirs);
+  score.replaceChildren(el("span", "", signed(ours)), " ", el("span", "", signed(theirs)));
+  score.classList.add("pair");
   const badge = el("span", who === 3 ? "named both" : "named", "");
   badge.append(words("bdi", "", NAMED[who]));
   row.append(badge);
@@ -61,7 +62,7 @@ const changeCard = (item) => {
     lines.push(["Label\u2019s probability", [percent(ours.true_probability)], [percent(theirs.true_probability)]]);
   }
   lines.push([data.regression ? "Error" : "Loss", [significant(ours.loss)], [significant(theirs.loss)]]);
-  const card = el("article", "why");
+  const card = el("article", "why two");
   card.append(sideBySide(instance, title, lines));
   if (!item.helps) return card;
   const most = largest([...item.helps, ...item.hurts]);
@@ -90,6 +91,24 @@ const issueCard = (item) => {
   card.append(sideBySide(instance, title, lines));
   return card;
 };
+// From a training instance, or a group, to the predictions for which a run names it; scores are those of this run.
+const namedFor = (what) => {
+  const scored = (side) => data.changes.flatMap((item) => (item[side] || []).filter((pair) => pair[0] === what).map((pair) => [item.i, pair[1]]));
+  const helps = scored("helps"), hurts = scored("hurts");
+  if (!helps.length && !hurts.length) return [el("p", "status", "Neither run names it for a prediction above.")];
+  const most = largest([...helps, ...hurts]);
+  return [influences("+ named as helping", "helps", helps, most, false), influences("\u2212 named as hurting", "hurts", hurts, most, false)];
+};
+const openedPair = (item) => {
+  const card = el("article", "why two"), frame = issueCard(item);
+  card.append(...frame.children, ...namedFor(item.i));
+  return card;
+};
+const openedGroup = (name) => {
+  const card = el("article", "why");
+  card.append(el("p", "status", "Predictions for which a run names it"), ...namedFor(name));
+  return card;
+};
 const changes = list("changes", data.changes, {
   draw: {
     cards: { name: "details", card: changeCard, page: PAGE.explanations },
@@ -99,5 +118,6 @@ const changes = list("changes", data.changes, {
 });
 const instances = list("audited", data.audited, { draw: { cards: { card: issueCard, page: PAGE.cards } }, kinds: true });
 place("target", "predictions", "Held-out instance", data.changes, (item) => data.instances[item.i].id, (item) => [changeCard(item)]);
-place("instance", "instances", "Training instance", data.audited, (item) => data.instances[item.i].id, (item) => [issueCard(item)]);
+place("instance", "instances", "Training instance", data.audited, (item) => data.instances[item.i].id, (item) => [openedPair(item)]);
+place("group", "groups", "Group", data.groups, (name) => name, (name) => [openedGroup(name)]);
 follow();
