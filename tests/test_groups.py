@@ -280,7 +280,8 @@ def test_an_audit_judges_groups(tmp_path):
     members = run.train.groups == audit.groups.ids[0]
     np.testing.assert_allclose(audit.groups.kernel[0], again[members].sum(), rtol=1e-5)
     table = pq.read_table(tmp_path / "run" / "groups.parquet")
-    judged = ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict"]
+    judged = ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict", "effect_low",
+              "effect_high"]  # fmt: skip
     assert table.column_names == [*judged, "suspected", "expected_errors"]
     assert table.select(judged).equals(audit.groups.table().take(audit.groups.ranking()))
     for group, expected in zip(table["id"].to_pylist(), table["expected_errors"].to_pylist(), strict=True):

@@ -159,7 +159,7 @@ class RunDirectory:
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.path / "cleanse", ignore_errors=True)
         for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
-                     "checkpoint.safetensors"):  # fmt: skip
+                     "checkpoint.safetensors", *(page.name for page in self.path.glob("against-*.html"))):  # fmt: skip
             self.remove(name)
 
     def remove(self, name: str) -> None:

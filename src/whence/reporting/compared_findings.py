@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from whence.comparison import Comparison
 from whence.comparison.paired import Difference
+from whence.estimators.random_features import are_pictures
 from whence.reporting.figures import count, percent, points, signed, significant
 from whence.reporting.findings import Finding, Level
 
@@ -36,7 +37,7 @@ def _better(comparison: Comparison, names: tuple[str, str]) -> Finding:
     if main.p is not None:
         text += (
             f" Of {count(gained + lost)} that only one of them gets right, {names[0]} does {count(gained)} "
-            f"(McNemar’s exact test: p = {significant(main.p, 2)})."
+            f"(McNemar’s exact test: p\u00a0=\u00a0{significant(main.p, 2)})."
         )
     if shared.changed:
         text += f" {count(shared.changed)} more have another label or content in the other run and are left out."
@@ -101,6 +102,10 @@ def _issues(comparison: Comparison, names: tuple[str, str]) -> Finding:
     if math.isfinite(issues.suspicion):
         text += f" Spearman correlation of their suspicions: {issues.suspicion:.2f}"
         text += f"; of influence on dev: {issues.influence:.2f}." if math.isfinite(issues.influence) else "."
+    if are_pictures(comparison.run.train):
+        # The regression behind it stands on random convolutions, the same in both (docs/label_errors.md).
+        text += " Suspicion of pictures rests mostly on features that no training shapes, so that both agree is no second opinion."
+        return Finding("caution", title, f"{percent(issues.overlap)} are the same", text)
     level: Level = "good" if issues.overlap >= _SAME else "caution" if issues.overlap >= _MANY else "poor"
     return Finding(level, title, f"{percent(issues.overlap)} are the same", text)
 

@@ -29,7 +29,8 @@ class ComparedKind:
 
 
 def change_kinds(comparison: Comparison) -> list[ComparedKind]:
-    """Kinds of held-out instances: by what became of their predictions; of a regression those whose loss differs most."""
+    """Kinds of held-out instances: by what became of their predictions, those that both get right only where their scores were
+    compared; of a regression those whose loss differs most."""
     paired = comparison.paired
     if not len(paired.right[0]):
         order = np.argsort(-np.abs(paired.losses[0] - paired.losses[1]), kind="stable")
@@ -42,6 +43,7 @@ def change_kinds(comparison: Comparison) -> list[ComparedKind]:
         ("lost", paired.lost),
         ("other_error", wrong[~same]),
         ("same_error", wrong[same]),
+        ("right", comparison.targets[paired.right[0][comparison.targets] & paired.right[1][comparison.targets]]),
     ]
     return _kinds(found)
 

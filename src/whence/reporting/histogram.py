@@ -43,7 +43,9 @@ def histogram(correlations: np.ndarray, axis: str, counted: str, width: int) -> 
     for number, left, end in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
         if number:
             size = f'x="{x(left) + 1:.1f}" y="{y(number):.1f}" width="{x(end) - x(left) - 2:.1f}" height="{bottom - y(number):.1f}"'
-            parts.append(f'<rect class="bar" {size}><title>{_signed(left)} to {_signed(end)}: {number}</title></rect>')
+            parts.append(
+                f'<rect class="column" {size}><title>{_signed(left)} to {_signed(end)}: {number}</title></rect>'
+            )
     every = 2 if width >= 500 else 5
     for number, edge in enumerate(edges.tolist()):
         if (number - bins) % every == 0 or abs(edge) < _STEP / 2:

@@ -29,7 +29,7 @@ const lookUp = (what, wanted) => {
   box.classList.toggle("missing", !item);
   box.setAttribute("aria-label", name + " " + wanted);
   box.hidden = false;
-  box.scrollIntoView({ block: "start" });
+  box.scrollIntoView({ block: "start", behavior: "instant" });
   box.focus({ preventScroll: true });
 };
 const follow = () => {
