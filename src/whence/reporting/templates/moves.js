@@ -19,7 +19,7 @@ const openedInstance = (item) => {
   if (seen(instance)) head.append(picture(instance));
   say.append(title(item), identity(instance));
   if (item.kind in KINDS) say.append(el("span", "flag", KINDS[item.kind]));
-  head.append(say, picker(item, card));
+  head.append(say);
   const figures = item.kind === "label_issue" ? [] : [["Suspicion", percent(item.p_wrong)]];
   target.append(head, ...body(instance), measures([...figures, figure(item), ...memorized(item), ...audited(item)]));
   card.append(target, ...movedTargets(byGroup ? movesOf.get(instance.group) : item.moves, byGroup ? "Its group" : "It"));
