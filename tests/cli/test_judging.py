@@ -104,7 +104,9 @@ def test_two_runs_are_compared(whence, tmp_path):
     lines = other.read_text(encoding="utf-8").splitlines()
     other.write_text("\n".join([f"name,{lines[0]}", *(f"other {k},{line}" for k, line in enumerate(lines[1:]))]) + "\n")
     foreign = tmp_path / "foreign"
-    assert whence("fit", other, "--features", "x,z", "--label", "label", "--id", "name", "--out", foreign, *QUICK)[0] == 0
+    assert (
+        whence("fit", other, "--features", "x,z", "--label", "label", "--id", "name", "--out", foreign, *QUICK)[0] == 0
+    )
     code, out, err = whence("report", runs[0], "--against", foreign)
     assert (code, out) == (2, "")
     assert "no test instances in common in --against: got no id in both" in err

@@ -168,9 +168,12 @@ def test_kinds_search_and_filters_of_changes(browser: Any, path: Path) -> None:
     browser.get(path.as_uri())
     names = lambda items: [data["instances"][item["i"]]["id"] for item in items]  # noqa: E731
     shown = "return [...document.querySelectorAll('[data-list=changes] .cards > article .target .id > bdi')].map((one) => one.textContent)"
+    buttons = "return [...document.querySelectorAll('#predictions [data-kind]')].map((one) => one.dataset.kind)"
     counts = {
-        kind: [item for item in data["changes"] if item["kind"] == kind] for kind in ("gained", "lost", "same_error")
+        kind: [item for item in data["changes"] if item["kind"] == kind] for kind in browser.execute_script(buttons)
     }
+    assert {"gained", "lost"} <= set(counts)
+    assert sum(map(len, counts.values())) == len(data["changes"])
     for kind, items in counts.items():
         browser.execute_script("document.querySelector(`#predictions [data-kind=${arguments[0]}]`).click()", kind)
         assert browser.execute_script(shown) == names(items[:10])

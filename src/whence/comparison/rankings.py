@@ -29,7 +29,8 @@ class Rankings:
         method, level: of the scores; "" where there are none.
         unit: of this run's.
         per_target: float64 [M], Spearman correlations; NaN where a run's scores of a target are constant.
-        overlap: mean share of a target's ``top`` helpful and harmful rows that are among those of the other run.
+        overlap: mean share of a target's ``top`` helpful and harmful rows that are among those of the other run; NaN where
+            they are half of all rows or more.
         chance: what share rows drawn at random would have.
         top: how many rows of each end were compared.
         rows: int64 [N] twice, positions of the shared rows among the scores of each run.
@@ -117,5 +118,6 @@ def compare_rankings(
         for ends in (compared.ends(column), compared.ends(column, harmful=True))
         if all(map(len, ends))
     ]
-    overlap = float(np.mean(shares)) if shares else float("nan")
+    # Of few rows, most are among the first whatever the scores.
+    overlap = float(np.mean(shares)) if shares and 2 * top < len(first) else float("nan")
     return Rankings(**{**vars(compared), "overlap": overlap})

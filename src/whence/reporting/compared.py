@@ -137,8 +137,9 @@ def _summary(comparison: Comparison, names: tuple[str, str]) -> list[str]:
             f"{names[0]} gets {count(len(paired.gained))} right that {names[1]} does not, and {names[1]} gets "
             f"{count(len(paired.lost))} right that {names[0]} does not."
         )
-    alone = count(len(issues.only_first) + len(issues.only_second))
-    sentences.append(f"Both suspect {count(len(issues.both))} training labels; {alone} only one does.")
+    both, alone = len(issues.both), len(issues.only_first) + len(issues.only_second)
+    told = f"Both suspect {count(both)} training labels, and {count(alone)} one run alone."
+    sentences.append(told if both + alone else "Neither suspects a training label that both have.")
     if rankings.unknown is None:
         sentences.append(f"Influence scores of the same predictions agree at Spearman {rankings.agreement:.2f}.")
     return sentences

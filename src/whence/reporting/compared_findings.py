@@ -83,8 +83,9 @@ def _rankings(comparison: Comparison) -> Finding:
     if math.isfinite(rankings.overlap):
         text += (
             f" Of the {rankings.top} most helpful or harmful of a prediction in one run, {percent(rankings.overlap)} are so "
-            f"in the other (by chance {percent(rankings.chance)}). Those marked “both” are the ones to believe."
+            f"in the other (by chance {percent(rankings.chance)})."
         )
+    text += " Those marked “both” are the ones to believe."
     if value >= _MOSTLY:
         return Finding("good", title, "mostly", text)
     return Finding("caution", title, "partly", text) if value >= _PARTLY else Finding("poor", title, "hardly", text)

@@ -45,7 +45,7 @@ def change_kinds(comparison: Comparison) -> list[ComparedKind]:
         ("same_error", wrong[same]),
         ("right", comparison.targets[paired.right[0][comparison.targets] & paired.right[1][comparison.targets]]),
     ]
-    return _kinds(found)
+    return _kinds([kind for kind in found if len(kind[1]) or kind[0] in ("gained", "lost")])
 
 
 def issue_kinds(comparison: Comparison) -> list[ComparedKind]:

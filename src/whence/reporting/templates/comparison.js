@@ -32,9 +32,10 @@ const sideBySide = (instance, heading, lines, shared) => {
   return target;
 };
 const namedRow = ([what, ours, theirs, who], className, most) => {
-  const row = data.level === "group" ? groupRow([what, ours, ""], className, most) : instanceRow([what, ours], className, most);
-  const score = row.querySelector(".score");
-  score.replaceChildren(el("span", "", signed(ours)), " ", el("span", "", signed(theirs)));
+  const named = who === 2 ? theirs : ours;
+  const row = data.level === "group" ? groupRow([what, named, ""], className, most) : instanceRow([what, named], className, most);
+  const score = row.querySelector(".score"), of = (x) => el("span", x < 0 ? "hurts" : "helps", signed(x));
+  score.replaceChildren(of(ours), " ", of(theirs));
   score.classList.add("pair");
   const badge = el("span", who === 3 ? "named both" : "named", "");
   badge.append(words("bdi", "", NAMED[who]));
@@ -58,14 +59,14 @@ const changeCard = (item) => {
   const mark = (one) => (data.regression ? "" : one.right ? "better" : "worse");
   const lines = [["Predicted", [ours.predicted, mark(ours)], [theirs.predicted, mark(theirs)]]];
   if (!data.regression) {
-    lines.push(["Its probability", [percent(ours.probability)], [percent(theirs.probability)]]);
-    lines.push(["Label\u2019s probability", [percent(ours.true_probability)], [percent(theirs.true_probability)]]);
+    lines.push(["Probability", [percent(ours.probability)], [percent(theirs.probability)]]);
+    lines.push(["Of its label", [percent(ours.true_probability)], [percent(theirs.true_probability)]]);
   }
   lines.push([data.regression ? "Error" : "Loss", [significant(ours.loss)], [significant(theirs.loss)]]);
   const card = el("article", "why two");
   card.append(sideBySide(instance, title, lines));
   if (!item.helps) return card;
-  const most = largest([...item.helps, ...item.hurts]);
+  const most = largest([...item.helps, ...item.hurts].flatMap(([what, ours, theirs]) => [[what, ours], [what, theirs]]));
   card.append(namedSide("+ helps", "helps", item.helps, most), namedSide("\u2212 hurts", "hurts", item.hurts, most));
   return card;
 };
@@ -82,7 +83,7 @@ const changeTile = (item) => {
 const ISSUE = { label_issue: "suspected", memorized: "memorized", ambiguous: "ambiguous", ok: "no" };
 const issueCard = (item) => {
   const instance = data.instances[item.i], [ours, theirs] = item.runs, card = el("article", "card");
-  const both = (what) => [ours, theirs].map((one) => [one ? what(one) : "not trained on"]);
+  const both = (what) => [ours, theirs].map((one) => [one ? what(one) : "\u2013"]);
   const lines = [["Suspicion", ...both((one) => percent(one.p_wrong))], ["Suggested", ...both((one) => one.to)]];
   if (item.kind === "relabeled") lines.unshift(["Given", ...both((one) => one.label)]);
   lines.push(["Issue", ...both((one) => ISSUE[one.kind] || one.kind)], ["Memorization", ...both((one) => memorization(one))]);
