@@ -3,9 +3,9 @@
     python -m benchmarks.group_intervals [--seeds 12]
 
 On scikit-learn's digits (a perceptron of 512 hidden units), and on 300 training points of three Gaussian clusters (256), where the
-corrupted groups have effects of many times the noise. Trains again from other seeds of weights and masks, and prints the share of
-intervals (seeds × groups) that contain the mean effect over all seeds, which is nearly free of both kinds of noise: of all groups, of
-the corrupted ones (most of their labels are wrong), and of the others.
+corrupted groups have effects of many times the noise. Trains again from other seeds of weights and masks, and prints the share
+of intervals (seeds × groups) that contain the mean effect over all seeds, which is nearly free of both kinds of noise: of all
+groups, of the corrupted ones (most of their labels are wrong), and of the others.
 """
 
 from __future__ import annotations

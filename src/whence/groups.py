@@ -91,11 +91,11 @@ class GroupEffects:
         return [VERDICTS[int(side) + 1] for side in sign]
 
     def interval(self, share: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends, float64 [G] each, between which the published effect lies with so much confidence.
+        """Lower and upper ends, float64 [G] each, of an interval of the published effect, with so much confidence.
 
-        The estimate's noise is that of the mask a group happens to have: effects of masks never trained on, about their mean, are
-        what it can be off by. It holds for these targets and this training; verdicts come from ``z`` and ``q``, for many
-        groups at once, so an interval without zero is not yet one.
+        As wide as the effects of masks never trained on scatter, which is the noise of a group without a trace. One of a large
+        effect can vary more from training to training (benchmarks/group_intervals.py), so it says whether there is an
+        effect rather than how large it is. Verdicts come from ``z`` and ``q``, for many groups at once.
         """
         assert self.published.null is not None
         null = self.published.null.astype(np.float64) @ self.published.weights / self.targets

@@ -149,6 +149,7 @@ def test_groups_are_compared_as_groups(corrupted_run: Run) -> None:
     found = compare(corrupted_run, trained(corrupted(), epochs=2, model="mlp:512", seed=1), limit=3)
     assert found.rankings.level == "group"
     assert len(found.rankings.rows[0]) == 10
+    assert np.isnan(found.rankings.overlap)  # eight of ten rows are among the first eight whatever the scores
 
 
 def test_held_out_instances_that_changed_are_left_out(first: Run) -> None:
