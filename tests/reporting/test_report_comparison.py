@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,39 @@ def test_written_beside_the_run_by_the_name_of_the_other(tmp_path: Path) -> None
     assert first.directory is not None
     first.directory.clear()
     assert not written.exists()
+
+
+@pytest.mark.browser
+def test_after_cleansing_what_was_relabeled_and_removed_is_listed(browser: Any, tmp_path: Path) -> None:
+    data = pictures()
+    train = np.flatnonzero(data.splits == "train")
+    targets, keep = data.targets.copy(), np.ones(len(data), bool)
+    targets[train[4:10]] = (targets[train[4:10]] - 1) % 3
+    keep[train[:4]] = False
+    clean = trained(replace(data, targets=targets).select(keep), epochs=1)
+    before = trained(data, epochs=1)
+    path = report(clean, tmp_path / "r.html", against=before, limit=3)
+    page = Page.read(path)
+    listed = {
+        kind: [item for item in page.data["audited"] if item["kind"] == kind]
+        for kind in ("relabeled", "only_second_data")
+    }
+    ids = {kind: {page.data["instances"][item["i"]]["id"] for item in items} for kind, items in listed.items()}
+    assert ids == {"relabeled": set(map(str, train[4:10])), "only_second_data": set(map(str, train[:4]))}
+    for item in listed["relabeled"]:
+        row = int(page.data["instances"][item["i"]]["id"])
+        assert [one["label"] for one in item["runs"]] == ["abc"[targets[row]], "abc"[data.targets[row]]]
+    for item in listed["only_second_data"]:
+        assert item["runs"][0] is None
+        assert item["runs"][1]["label"] == page.data["instances"][item["i"]]["label"]
+    assert "training data (10 instances)" in page.words
+    browser.get(path.as_uri())
+    for kind, items in listed.items():
+        browser.execute_script("document.querySelector(`#instances [data-kind=${arguments[0]}]`).click()", kind)
+        assert browser.execute_script("return document.querySelectorAll('#instances .cards > article').length") == len(
+            items
+        )
+    assert browser.get_log("browser") == []
 
 
 @pytest.mark.browser
