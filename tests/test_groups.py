@@ -280,7 +280,8 @@ def test_an_audit_judges_groups(tmp_path):
     members = run.train.groups == audit.groups.ids[0]
     np.testing.assert_allclose(audit.groups.kernel[0], again[members].sum(), rtol=1e-5)
     table = pq.read_table(tmp_path / "run" / "groups.parquet")
-    judged = ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict"]
+    judged = ["id", "name", "members", "effect", "z", "p", "q", "kernel_effect", "verdict", "effect_low",
+              "effect_high"]  # fmt: skip
     assert table.column_names == [*judged, "suspected", "expected_errors"]
     assert table.select(judged).equals(audit.groups.table().take(audit.groups.ranking()))
     for group, expected in zip(table["id"].to_pylist(), table["expected_errors"].to_pylist(), strict=True):
@@ -310,3 +311,25 @@ def test_an_audit_without_groups_or_dev_judges_none():
     assert whence.audit(trained(epochs=1)).groups is None
     alone = whence.fit(network(6, 32, 3), blobs(60, groups=3), epochs=1, device="cpu")
     assert whence.audit(alone).groups is None
+
+
+def test_intervals_are_as_wide_as_masks_never_trained_on_scatter(planted):
+    _, effects = planted
+    low, high = effects.interval()
+    null = np.asarray(effects.published.null, np.float64) @ effects.published.weights / effects.targets
+    np.testing.assert_allclose(effects.effect - low, np.quantile(null, 0.975) - null.mean())
+    np.testing.assert_allclose(high - effects.effect, null.mean() - np.quantile(null, 0.025))
+    narrow = effects.interval(0.5)
+    assert (narrow[0] > low).all() and (narrow[1] < high).all()
+    assert (high[np.isin(effects.ids, (0, 1))] < 0).all(), "the corrupted groups harm"
+
+
+def test_intervals_of_groups_without_a_trace_contain_zero(planted):
+    """Scores of masks never trained on, taken for groups: 95 % of their intervals hold zero, as they should."""
+    _, effects = planted
+    null = np.asarray(effects.published.null)
+    half = len(null) // 2
+    published = replace(effects.published, null=null[:half])
+    drawn = (null[half:] - null[:half].mean(axis=0, dtype=np.float64)) @ published.weights / effects.targets
+    low, high = replace(effects, effect=drawn, published=published).interval()
+    assert 0.92 < ((low <= 0) & (high >= 0)).mean() < 0.98

@@ -33,6 +33,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Audit",
     "Cleansing",
+    "Comparison",
     "Dataset",
     "Ensemble",
     "GroupEffects",
@@ -46,6 +47,7 @@ __all__ = [
     "audit",
     "checkpoint_contexts",
     "cleanse",
+    "compare",
     "detach",
     "ensemble",
     "evaluation",
@@ -71,9 +73,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``whence.evaluation``, imported when it is first asked for: few programs retrain."""
+    """``whence.evaluation`` and ``whence.compare``, imported when they are first asked for: few programs retrain, or compare."""
     if name == "evaluation":
         import whence.evaluation
 
         return whence.evaluation
+    if name in ("Comparison", "compare"):
+        import whence.comparison
+
+        return getattr(whence.comparison, name)
     raise AttributeError(f"module 'whence' has no attribute {name!r}")

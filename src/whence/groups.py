@@ -90,6 +90,18 @@ class GroupEffects:
             sign = sign * (np.sign(self.kernel) == sign)
         return [VERDICTS[int(side) + 1] for side in sign]
 
+    def interval(self, share: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends, float64 [G] each, of an interval of the published effect, with so much confidence.
+
+        As wide as the effects of masks never trained on scatter, which is the noise of a group without a trace. One of a large
+        effect can vary more from training to training (benchmarks/group_intervals.py), so it says whether there is an
+        effect rather than how large it is. Verdicts come from ``z`` and ``q``, for many groups at once.
+        """
+        assert self.published.null is not None
+        null = self.published.null.astype(np.float64) @ self.published.weights / self.targets
+        low, high = np.quantile(null - null.mean(), [(1 - share) / 2, (1 + share) / 2])
+        return self.effect - high, self.effect - low
+
     def counts(self) -> dict[str, int]:
         """How many groups have each verdict."""
         given = self.verdicts
@@ -125,11 +137,14 @@ class GroupEffects:
         return Scores(self.published.rows, self.published.columns, info, memory={0: both})
 
     def table(self) -> pa.Table:
-        """One row per group: id, name, members, effect, z, p, q, kernel_effect (null without one), verdict."""
+        """One row per group: id, name, members, effect, z, p, q, kernel_effect (null without one), verdict, and effect_low and
+        effect_high, the 95 % interval of the effect."""
+        low, high = self.interval()
         kernel = pa.nulls(len(self), pa.float64()) if self.kernel is None else pa.array(self.kernel)
         names = pa.array([well_formed(name) for name in self.names], pa.string())
         columns = {"id": self.ids, "name": names, "members": self.members, "effect": self.effect, "z": self.z, "p": self.p,
-                   "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts}  # fmt: skip
+                   "q": self.q, "kernel_effect": kernel, "verdict": self.verdicts,
+                   "effect_low": low, "effect_high": high}  # fmt: skip
         return pa.table(columns)
 
     def sentence(self) -> str:

@@ -8,7 +8,7 @@
     scores/NAME/         blocks of scores (see ``whence.score_store``)
     cleanse/NAME/        what was dropped or relabeled, and why (see ``whence.cleansing``)
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
-    audit.parquet, groups.parquet, evaluation.json, report.html
+    audit.parquet, groups.parquet, evaluation.json, report.html, against-OTHER.html
 
 Every file is written beside its place and renamed, so a killed process leaves either the old file or the new one.
 No file holds a pickle.
@@ -159,7 +159,7 @@ class RunDirectory:
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.path / "cleanse", ignore_errors=True)
         for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
-                     "checkpoint.safetensors"):  # fmt: skip
+                     "checkpoint.safetensors", *(page.name for page in self.path.glob("against-*.html"))):  # fmt: skip
             self.remove(name)
 
     def remove(self, name: str) -> None:

@@ -81,3 +81,39 @@ def test_an_audit_of_a_model_that_knows_little_is_not_sold_as_fact(whence, tmp_p
     assert code == 2
     assert "out of range in --show: got -1" in err
     assert "p(wrong)" not in whence("audit", run, "--show", 0)[1]
+
+
+def test_two_runs_are_compared(whence, tmp_path):
+    data = write_table(tmp_path / "reviews.csv")
+    runs = [tmp_path / name for name in ("one", "two")]
+    for seed, run in enumerate(runs):
+        fit = ("fit", data, "--features", "x,z", "--label", "label", "--seed", seed, "--out", run, *QUICK)
+        assert whence(*fit)[0] == 0
+    code, out, err = whence("report", runs[0], "--against", runs[1], "--top", 3)
+    assert (code, err) == (0, "")
+    page = runs[0] / "against-two.html"
+    assert out.strip() == f"report: {page}"
+    assert "the seed alone" in page.read_text(encoding="utf-8")
+    named = tmp_path / "both.html"
+    assert json.loads(whence("report", runs[0], "--against", runs[1], "--out", named, "--json")[1]) == {
+        "report": str(named)
+    }
+    assert not (runs[0] / "report.html").exists()
+
+    other = write_table(tmp_path / "others.csv")
+    lines = other.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join([f"name,{lines[0]}", *(f"other {k},{line}" for k, line in enumerate(lines[1:]))]) + "\n")
+    foreign = tmp_path / "foreign"
+    assert (
+        whence("fit", other, "--features", "x,z", "--label", "label", "--id", "name", "--out", foreign, *QUICK)[0] == 0
+    )
+    code, out, err = whence("report", runs[0], "--against", foreign)
+    assert (code, out) == (2, "")
+    assert "no test instances in common in --against: got no id in both" in err
+    assert "--id" in err
+    code, _, err = whence("report", runs[0], "--against", runs[0])
+    assert code == 2
+    assert "a run compared with itself" in err
+    code, _, err = whence("report", runs[0], "--against", tmp_path / "nowhere")
+    assert code == 2
+    assert "no run in this directory" in err

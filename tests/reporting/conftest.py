@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from whence.models import prepare
 from whence.run import Run
 from whence.training import fit
 
+BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 HOSTILE = [
     "</script><script>window.hacked=1</script> dull",
     '<img src=x onerror="window.hacked=1"> fine',
@@ -99,10 +102,15 @@ def numbers(count: int = 150) -> Dataset:
 
 
 def trained(
-    data: Dataset, out: Path | None = None, epochs: int = 6, learning_rate: float = 5e-3, model: str = "mlp:48"
+    data: Dataset,
+    out: Path | None = None,
+    epochs: int = 6,
+    learning_rate: float = 5e-3,
+    model: str = "mlp:48",
+    seed: int = 0,
 ) -> Run:
-    module, prepared = prepare(data, "ngrams:32" if data.texts is not None else model)
-    return fit(module, prepared, out=out, epochs=epochs, batch_size=16, learning_rate=learning_rate)
+    module, prepared = prepare(data, "ngrams:32" if data.texts is not None else model, seed=seed)
+    return fit(module, prepared, out=out, epochs=epochs, batch_size=16, learning_rate=learning_rate, seed=seed)
 
 
 @pytest.fixture(scope="session")
@@ -127,17 +135,60 @@ def group_run() -> Run:
 
 @pytest.fixture(scope="session")
 def corrupted_run() -> Run:
+    return trained(corrupted(), epochs=10, model="mlp:512")
+
+
+def corrupted() -> Dataset:
     """Ten groups, in two of which all training labels are wrong; the groups have hostile names."""
     data = pictures(360, errors=0, groups=10)
     assert data.groups is not None
     names = [*HOSTILE, HOSTILE_ID, HOSTILE_CLASS, "calm"]
-    corrupted = np.isin(data.groups, (0, 1)) & (data.splits == "train")
-    targets = np.where(corrupted, (data.targets + 1) % 3, data.targets)
-    given = np.array([names[g] for g in data.groups], dtype=object)
-    return trained(replace(data, targets=targets, group_names=given), epochs=10, model="mlp:512")
+    wrong = np.isin(data.groups, (0, 1)) & (data.splits == "train")
+    targets = np.where(wrong, (data.targets + 1) % 3, data.targets)
+    return replace(data, targets=targets, group_names=np.array([names[g] for g in data.groups], dtype=object))
 
 
 @pytest.fixture(scope="session")
 def train_only_run() -> Run:
     data = pictures()
     return trained(replace(data.split("train"), splits=None))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    for file in (BROWSER, DRIVER):
+        if not file.exists():
+            pytest.skip(f"{file} is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver.set_script_timeout(120)  # axe-core takes its time on a busy machine
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Any:
+    """A window of ordinary size, light, that has seen nothing yet."""
+    chromium.get("about:blank")
+    look(chromium, 1200)
+    chromium.get_log("browser")
+    return chromium
+
+
+def look(browser: Any, width: int, *, dark: bool = False) -> None:
+    """A window so wide (a phone's below 600), light or dark."""
+    window = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

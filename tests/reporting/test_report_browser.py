@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,36 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import HOSTILE_ID, pictures, texts, trained
+from tests.reporting.conftest import HOSTILE_ID, look, pictures, texts, trained
 from tests.reporting.pages import Page
 from whence.data.inputs import TextInputs
 from whence.reporting import report
 from whence.run import Run
 
-BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    for file in (BROWSER, DRIVER):
-        if not file.exists():
-            pytest.skip(f"{file} is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
 
 
 def visible_ids(browser: Any, name: str) -> list[str]:
@@ -124,8 +100,7 @@ def test_hostile_report(browser: Any, text_run: Run, tmp_path: Path) -> None:
 def test_fits_its_window(
     browser: Any, width: int, picture_run: Run, number_run: Run, group_run: Run, corrupted_run: Run, tmp_path: Path
 ) -> None:
-    window = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    look(browser, width)
     for run in (picture_run, number_run, group_run, corrupted_run):
         browser.get(report(run, tmp_path / "r.html", limit=5).as_uri())
         assert browser.get_log("browser") == []

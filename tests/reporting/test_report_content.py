@@ -33,7 +33,7 @@ def page(picture_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def of_kind(page: Page, kind: str) -> list[dict[str, Any]]:
-    return [item for item in page.data["audited"] if item["kind"] == kind]
+    return [item for item in page.data["audited"] if item["kind"] == kind and "beyond" not in item]
 
 
 def test_numbers_are_those_of_the_audit(picture_run: Run, page: Page) -> None:
@@ -77,7 +77,10 @@ def test_the_longest_lists_end_with_what_they_leave_out(
 ) -> None:
     monkeypatch.setitem(_MOST, "label_issue", 3)
     page, issues = Page.read(report(picture_run, tmp_path / "r.html")), auditing.audit(picture_run).issues
-    assert len(of_kind(page, "label_issue")) == 3
+    beyond = [item for item in page.data["audited"] if "beyond" in item]
+    assert len(beyond) == len(issues) - 3  # each can be looked up among all
+    assert {item["kind"] for item in beyond} == {"label_issue"}
+    assert len(page.data["audited"]) == 120
     assert f"The first 3 of {len(issues)} are listed." in page.words
 
 
@@ -205,7 +208,7 @@ def test_groups_are_named_and_ranked(group_run: Run, tmp_path: Path) -> None:
     assert names
     assert names <= {f"source {g}" for g in range(6)}
     assert all(members == 20 for _, _, members in item["helps"])
-    assert page.words.count("source ") == 6  # the table
+    assert page.words.count("source ") == 6 * 5  # the table, and label and hint in two drawings of the chart
     assert "scores of groups" in page.words
 
 
@@ -233,8 +236,12 @@ def test_table_card_and_headline_of_groups_say_the_same(corrupted_run: Run, tmp_
     order = audit.groups.ranking()
     assert [row[0] for row in table[1:]] == [clean(well_formed(audit.groups.names[row])).strip() for row in order]
     assert [row[1] for row in table[1:]] == [audit.groups.verdicts[row] for row in order]
-    factor, _ = scaled_unit([*audit.groups.effect, *audit.groups.kernel], "nats")
-    assert [row[2] for row in table[1:]] == [signed(audit.groups.effect[row] * factor) for row in order]
+    factor, _ = scaled_unit([*audit.groups.interval()[0], *audit.groups.interval()[1], *audit.groups.kernel], "nats")
+    low, high = audit.groups.interval()
+    assert [row[2] for row in table[1:]] == [
+        f"{signed(audit.groups.effect[row] * factor)}{signed(low[row] * factor)} to {signed(high[row] * factor)}"
+        for row in order
+    ]
     assert [row[5] for row in table[1:]] == [signed(audit.groups.kernel[row] * factor) for row in order]
 
 

@@ -17,6 +17,8 @@ from tests.reporting.conftest import numbers, pictures
 from whence.reporting.cards import telling_features
 from whence.reporting.charts import epoch_ticks, exposure_chart, spread, ticks
 from whence.reporting.figures import clean, percent, plain_title, scaled_unit, signed, significant
+from whence.reporting.histogram import histogram
+from whence.reporting.intervals import Estimate, interval_chart
 from whence.reporting.pictures import Album
 
 
@@ -161,3 +163,43 @@ def test_dim_pictures_are_brightened() -> None:
 def test_telling_features() -> None:
     assert {3, 7} <= set(telling_features(numbers()).tolist())
     assert len(telling_features(pictures())) == 0
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(0, 1e3), st.floats(0, 1e3)), min_size=1, max_size=12),
+    st.sampled_from([360, 720]),
+)
+def test_intervals_are_drawn_to_scale_about_zero(drawn: list[tuple[float, float, float]], width: int) -> None:
+    rows = [
+        Estimate(f"group <{k}>", value, value - down, value + up, "helps") for k, (value, down, up) in enumerate(drawn)
+    ]
+    chart = interval_chart(rows, "effect on dev (nats)", width, ("harms", "helps"))
+    assert chart is not None
+    svg = ET.fromstring(str(chart))
+    zero = float(next(line.attrib["x1"] for line in svg.iter("line") if line.attrib["class"] == "zero"))
+    texts = [text.text or "" for text in svg.iter("text")]
+    assert {"effect on dev (nats)", "0"} <= set(texts)
+    for row, mark in zip(rows, svg.iter("g"), strict=True):
+        line, dot = next(mark.iter("line")), next(mark.iter("circle"))
+        left, middle, right = float(line.attrib["x1"]), float(dot.attrib["cx"]), float(line.attrib["x2"])
+        assert -0.1 <= left <= middle + 0.1 <= right + 0.2 <= width + 0.3
+        assert (middle - zero) * row.value >= -0.1 * abs(row.value)  # on its side of zero
+    assert "group &lt;0&gt;" in str(chart) and "<0>" not in str(chart)
+
+
+def test_an_interval_chart_of_nothing_is_none() -> None:
+    assert interval_chart([], "effect", 720, ("harms", "helps")) is None
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.sampled_from([360, 720]))
+def test_a_histogram_counts_everything_once(values: list[float], width: int) -> None:
+    drawn = histogram(np.array([*values, np.nan]), "correlation", "targets", width)
+    assert drawn is not None
+    svg = ET.fromstring(str(drawn))
+    columns = list(svg.iter("rect"))
+    counts = [int(title.text.split(": ")[1]) for column in columns for title in column.iter("title")]  # type: ignore[union-attr]
+    assert sum(counts) == len(values)
+    heights = [float(column.attrib["height"]) for column in columns]
+    assert heights == pytest.approx([heights[0] / counts[0] * count for count in counts], abs=0.11 * max(counts))
+    assert {"correlation", "targets", "1.0"} <= {text.text for text in svg.iter("text")}
+    assert histogram(np.array([np.nan]), "correlation", "targets", width) is None

@@ -88,16 +88,24 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
 )
 @click.option("--method", default="auto", show_default=True, help=f"Estimator of the explanations: {METHODS}.")
 @click.option("--top", default=8, show_default=True, help="Helpful and harmful instances per prediction.")
+@click.option(
+    "--against",
+    metavar="OTHER",
+    help="Another run, of another seed, model or data: compare the two, in place of a report of one. Written to "
+    "RUN/against-OTHER.html; scores and audits are kept in both.",
+)
 @as_json
-def report(run: str, out: str | None, targets: str, method: str, top: int, as_json: bool) -> None:
+def report(run: str, out: str | None, targets: str, method: str, top: int, against: str | None, as_json: bool) -> None:
     """Write one HTML file that opens offline: how far scores can be trusted, suspected labels, memorized instances, which groups
-    help and harm on dev (of a run with groups), and predictions with the training instances behind them."""
+    help and harm on dev (of a run with groups), and predictions with the training instances behind them. With --against, what
+    separates two runs: which predicts better, what changed, and whether both say the same."""
     from whence.reporting import report as write
     from whence.run import open_run
 
     opened = open_run(run)
+    other = None if against is None else open_run(against)
     with interruptible(lambda: "finished blocks of scores are kept"):
-        path = write(opened, out, targets=targets, method=method, top=top, progress=on_terminal())
+        path = write(opened, out, targets=targets, method=method, top=top, against=other, progress=on_terminal())
     answer(as_json, {"report": full_path(path)}, [f"report: {path}"])
 
 

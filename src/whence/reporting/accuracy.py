@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binomtest
 
 from whence.auditing import Audit
 from whence.data import Classification, Dataset, Regression
@@ -36,6 +37,7 @@ class Line:
         instances: how many.
         main: accuracy (share), or the root mean squared error in the user's units.
         second: mean loss, or R².
+        low, high: the 95 % interval of a held-out accuracy over instances (Wilson 1927); else None.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Line:
     instances: int
     main: float
     second: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,11 @@ def confusion_counts(run: Run, data: Dataset) -> np.ndarray:
 def _line(run: Run, data: Dataset, mask: Mask, name: str, note: str) -> Line:
     predicted = probabilities(run, data, mask)
     if isinstance(run.task, Classification):
-        right = float((predicted.argmax(1) == data.targets).mean())
-        return Line(name, note, len(data), right, float(losses(run, mask, data).mean(dtype=np.float64)))
+        right, loss = predicted.argmax(1) == data.targets, float(losses(run, mask, data).mean(dtype=np.float64))
+        ends: tuple[float | None, float | None] = (None, None)
+        if data is not run.train:
+            ends = binomtest(int(right.sum()), len(data)).proportion_ci(method="wilson")
+        return Line(name, note, len(data), float(right.mean()), loss, *ends)
     assert isinstance(run.task, Regression)  # there is no audit, and so no report, of texts without labels
     squares = np.square(predicted[:, 0].astype(np.float64) - data.targets)
     spread = np.square(data.targets - data.targets.mean(dtype=np.float64)).mean()

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from whence.reporting.figures import significant
 
-__all__ = ["CURVES", "exposure_chart", "ticks"]
+__all__ = ["CURVES", "decimals", "exposure_chart", "ticks"]
 
 # Column of the history, CSS class, what the line is called beside its end.
 CURVES = (
@@ -69,7 +69,7 @@ def exposure_chart(history: Sequence[dict[str, float]], unit: str, width: int) -
     parts = [f'<text class="unit" x="0" y="12">mean loss ({escape(unit)})</text>']
     for tick in losses:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        written = f"{tick:.{_decimals(losses[1])}f}"
+        written = f"{tick:.{decimals(losses[1])}f}"
         parts.append(_text("tick", _LEFT - 8, y(tick) + 4, written, "end"))
     for epoch in epoch_ticks(first, last, most=max(2, (right - _LEFT) // 60)):
         parts.append(_text("tick", x(epoch), bottom + 18, str(epoch), "middle"))
@@ -137,7 +137,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     return moved
 
 
-def _decimals(step: float) -> int:
+def decimals(step: float) -> int:
     """Decimal places that tell multiples of a step apart."""
     exponent = Decimal(f"{step:.3g}").normalize().as_tuple().exponent
     return max(0, -int(exponent))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from whence.data import Classification, Regression
+from whence.data.tasks import well_formed
 from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose
 from whence.reporting.cards import Gallery, number
@@ -19,11 +20,14 @@ from whence.scores import Scores
 from whence.shared_words import SharedWords
 from whence.subnetworks import losses, probabilities
 
-__all__ = ["Explanations", "explain"]
+__all__ = ["SUMMARY", "Explanations", "explain"]
 
-_SUMMARY = 100  # extreme rows kept per target without the matrix
+SUMMARY = 100  # extreme rows kept per target without the matrix
 _MOST_WORDS = 40  # marked in a text
-_MATRIX = 2**26  # most scores kept for the comparison with chance: 256 MiB
+_TESTED, _READ = (
+    2**26,
+    2**24,
+)  # most scores kept for the comparison with chance, and for what each row moves: 256, 64 MiB
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def explain(
     if data is None or not len(data):
         return Explanations(choice)
     wanted = choose(run, run.loss) if method == "auto" else method
-    matrix = top > _SUMMARY or (wanted in MASKED and len(run.train) * len(data) <= _MATRIX)
+    matrix = top > SUMMARY or len(run.train) * len(data) <= (_TESTED if wanted in MASKED else _READ)
     by_group = method == "auto" and run.train.groups is not None
     name = score_name(run, data, "-".join([wanted, *["groups"] * by_group, *["top"] * (not matrix)]))
     scores = derived(run, data, method=wanted, level="group" if by_group else "auto", name=name, keep_matrix=matrix,
@@ -95,7 +99,7 @@ def explain(
             ]
             if scores.info["level"] == "group":
                 item[side] = [
-                    [scores.rows.names[row], number(value * factor), members[int(scores.ids[row])]]
+                    [well_formed(scores.rows.names[row]), number(value * factor), members[int(scores.ids[row])]]
                     for row, value in pairs
                 ]
             else:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-__all__ = ["clean", "count", "percent", "plain_title", "scaled_unit", "signed", "significant"]
+__all__ = ["clean", "count", "percent", "plain_title", "points", "scaled_unit", "signed", "significant"]
 
 _BROKEN = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DIRECTION = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
@@ -50,6 +50,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     if -4 < int(exponent) < 6:
         return _minus(f"{float(f'{value:.{digits - 1}e}'):,.{max(0, digits - 1 - int(exponent))}f}")
     return f"{_minus(mantissa)}\u00a0{_TIMES}\u00a010{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares: +1.2 points."""
+    return f"{'+' if difference > 0 else ''}{_minus(f'{100 * difference:.1f}')}\u00a0points"
 
 
 def signed(value: float | None, digits: int = 3) -> str:

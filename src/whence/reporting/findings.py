@@ -9,7 +9,7 @@ from whence.groups import HARMS, HELPS, GroupEffects
 from whence.reporting.figures import count, significant
 from whence.reporting.trust import Trust
 
-__all__ = ["Finding", "findings", "verdict"]
+__all__ = ["Finding", "Level", "findings", "verdict"]
 
 Level: TypeAlias = Literal["good", "caution", "poor", "unknown"]
 _METHODS = {
@@ -71,8 +71,8 @@ def _shown(trust: Trust) -> Finding:
             title,
             "as leads",
             f"They are {method} scores. This method compares gradients, not masks, so no test against "
-            "chance comes with it. To check it: fit again with another seed and see whether the same "
-            "training instances come out on top. Those that return can be believed; the rest are leads. "
+            "chance comes with it. To check it: fit again with another seed, and compare (whence report RUN --against OTHER). "
+            "Training instances that both runs name can be believed; the rest are leads. "
             "Their order means more than their size.",
         )
     if trust.floor is None:

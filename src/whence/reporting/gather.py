@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from whence import auditing
 from whence.auditing import Audit
 from whence.data import Classification
 from whence.reporting.accuracy import Accuracy, measure
-from whence.reporting.cards import Gallery, longest_text
+from whence.reporting.cards import Gallery, longest_of_rest, longest_text
 from whence.reporting.explanations import Explanations, explain
 from whence.reporting.figures import plain_title, scaled_unit
 from whence.reporting.group_table import GroupRow, group_rows
 from whence.reporting.headings import facts_of, method_of, run_name, summary_of
-from whence.reporting.listed import Kind, listed, listed_rows
+from whence.reporting.listed import Kind, also_listed, listed, listed_rows
+from whence.reporting.movements import moved_targets
 from whence.reporting.targets import choose_targets
 from whence.reporting.trust import Trust, assess
 from whence.run import Run
@@ -43,7 +46,7 @@ class Content:
         group_unit, group_factor: of their effects.
         kind: what instances look like: "picture", "text", "values" or "id".
         method: (what, value) pairs of the method box.
-        data: the page's data: instances, features, sheets, audited, explanations.
+        data: the page's data: instances, features, sheets, audited, explanations, groups.
     """
 
     name: str
@@ -83,9 +86,14 @@ def gather(
     """Everything the report of a run says. The options are those of ``whence.report``."""
     audit = auditing.audit(run, method=method, progress=progress) if audit is None else audit
     kinds, masks = listed_rows(audit), ("p_own", "p_flipped")
+    others = len(kinds[-1].rows)
     by_masks = (audit.column(masks[0]), audit.column(masks[1])) if masks[0] in audit.table.column_names else None
     gallery = Gallery(
-        run, frozenset(audit.issues.tolist()), by_masks, longest_text(sum(len(kind.rows) for kind in kinds))
+        run,
+        frozenset(audit.issues.tolist()),
+        by_masks,
+        longest_text(kinds[-1].listed - others),
+        longest_of_rest(others),
     )
     choice = choose_targets(run, targets, limit)
     explanations = explain(run, choice, gallery, method=method, top=top, progress=progress)
@@ -93,10 +101,12 @@ def gather(
     trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, groups=audit.groups,
                    progress=progress)  # fmt: skip
     accuracy = measure(run, audit)
-    instances = listed(audit, kinds, gallery, run.loss.unit)
+    kinds = also_listed(kinds, gallery.shown())
+    moved = moved_targets(explanations, run, np.concatenate([kind.rows for kind in kinds]))
+    instances = listed(audit, kinds, gallery, run.loss.unit, moved.by_instance)
     groups, all_groups = group_rows(audit)
     group_factor, group_unit = scaled_unit(
-        [value for row in groups for value in (row.effect, row.kernel) if value is not None],
+        [value for row in groups for value in (row.low, row.high, row.kernel) if value is not None],
         run.loss.unit,
     )
     data = {
@@ -111,7 +121,12 @@ def gather(
         "errors": choice.kind == "errors",
         "name": plain_title(run_name(run)),
     }
-    data |= {"instances": gallery.records, "sheets": gallery.album.sheets()}
+    names = [] if audit.sources is None else audit.sources["name"].to_pylist()
+    data |= {
+        "moves_all": moved.complete,
+        "groups": [{"name": name, "moves": moved.by_group.get(name)} for name in names],
+    }
+    data |= {"instances": gallery.records, "sheets": gallery.album.sheets(), "small": gallery.small.sheets()}
     return Content(
         name=run_name(run),
         facts=facts_of(run),

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from whence.auditing import Audit
+from whence.groups import HARMS, HELPS
+from whence.reporting.intervals import Estimate
 
-__all__ = ["GroupRow", "group_rows"]
+__all__ = ["GroupRow", "group_rows", "interval_rows"]
 
 _MOST_GROUPS = 30  # at each end of the ranking
 
@@ -20,6 +22,7 @@ class GroupRow:
         name, members, suspected, expected: training instances, how many of their labels are suspected, and how many are expected
             to be wrong.
         verdict, effect, z, q, kernel: as in ``GroupEffects``; kernel also None where there is no such effect.
+        low, high: the 95 % interval of effect.
     """
 
     name: str
@@ -31,6 +34,8 @@ class GroupRow:
     z: float | None = None
     q: float | None = None
     kernel: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def group_rows(audit: Audit) -> tuple[list[GroupRow], int]:
@@ -44,7 +49,20 @@ def group_rows(audit: Audit) -> tuple[list[GroupRow], int]:
     return rows, table.num_rows
 
 
+def interval_rows(rows: list[GroupRow], factor: float) -> list[Estimate]:
+    """The published effects of judged groups, times factor, for a chart."""
+    style = {HARMS: "hurts", HELPS: "helps"}
+    return [
+        Estimate(
+            row.name, row.effect * factor, row.low * factor, row.high * factor, style.get(row.verdict or "", "unclear")
+        )
+        for row in rows
+        if row.effect is not None and row.low is not None and row.high is not None
+    ]
+
+
 def _row(entry: dict[str, Any]) -> GroupRow:
-    values = {name: entry.get(key) for name, key in (("verdict", "verdict"), ("effect", "effect"), ("z", "z"), ("q", "q"),
-                                                      ("kernel", "kernel_effect"))}  # fmt: skip
+    keys = {"verdict": "verdict", "effect": "effect", "z": "z", "q": "q", "kernel": "kernel_effect", "low": "effect_low",
+            "high": "effect_high"}  # fmt: skip
+    values = {name: entry.get(key) for name, key in keys.items()}
     return GroupRow(entry["name"], entry["members"], entry["suspected"], entry["expected_errors"], **values)

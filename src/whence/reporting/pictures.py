@@ -13,9 +13,7 @@ from PIL import Image
 
 __all__ = ["Album"]
 
-_LARGEST_SIDE = 96  # pixels of a thumbnail
-_SMALLEST_SIDE = 32
-_MOST_PIXELS = 6_000_000  # of all thumbnails of a report together
+_SMALLEST_SIDE = 28  # pixels of a thumbnail
 _LOSSLESS_SIDE = 32  # up to here PNG, every pixel as it is; above, or for many in color, JPEG
 _LOSSLESS_PIXELS = 1_000_000
 _TILES_A_SHEET = 256
@@ -28,9 +26,13 @@ class Album:
 
     Attributes:
         pictures: uint8 [H, W] or [H, W, C], in order of their numbers.
+        largest_side: of a thumbnail, in pixels.
+        most_pixels: of all thumbnails together, unless they would be too small to be seen.
     """
 
     pictures: list[np.ndarray] = field(default_factory=list)
+    largest_side: int = 96
+    most_pixels: int = 6_000_000
 
     def add(self, picture: np.ndarray) -> int:
         """The number of a picture."""
@@ -48,7 +50,7 @@ class Album:
             return None
         height = max(picture.shape[0] for picture in self.pictures)
         width = max(picture.shape[1] for picture in self.pictures)
-        side = min(_LARGEST_SIDE, max(_SMALLEST_SIDE, math.isqrt(_MOST_PIXELS // len(self.pictures))))
+        side = min(self.largest_side, max(_SMALLEST_SIDE, math.isqrt(self.most_pixels // len(self.pictures))))
         shrink = min(1.0, side / max(height, width))
         tile_height, tile_width = max(1, round(height * shrink)), max(1, round(width * shrink))
         gain = self._gain()

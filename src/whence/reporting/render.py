@@ -1,4 +1,4 @@
-"""From the content of a report to one HTML page that needs nothing else and lets nothing else in.
+"""From the content of a report, of one run or two, to one HTML page that needs nothing else and lets nothing else in.
 
 The page holds user text in two ways only: through Jinja2's autoescape, and in a JSON data block whose
 characters cannot end it. Its Content-Security-Policy allows one script and one style, named by their hashes,
@@ -11,51 +11,97 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from whence.reporting import figures
 from whence.reporting.charts import exposure_chart
 from whence.reporting.findings import findings
 from whence.reporting.gather import Content
+from whence.reporting.group_table import interval_rows
+from whence.reporting.intervals import interval_chart
 
-__all__ = ["island", "render"]
+__all__ = ["both", "island", "page", "render"]
 
 _WIDE, _NARROW = 720, 360  # pixels of the two drawings of a chart
-_SCRIPTS = ("instances.js", "cards.js", "page.js")
+_REPORT = (
+    "instances.js",
+    "cards.js",
+    "tables.js",
+    "instance_table.js",
+    "moves.js",
+    "lists.js",
+    "links.js",
+    "keys.js",
+    "page.js",
+    "navigation.js",
+)
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def render(content: Content) -> str:
     """The page as text that UTF-8 can hold."""
-    style, script = _template("report.css"), _script()
+    return page(
+        "report.html.j2",
+        _REPORT,
+        content,
+        content.name,
+        findings=findings(content.trust, content.caveat),
+        wide=exposure_chart(content.history, content.loss_unit, _WIDE),
+        narrow=exposure_chart(content.history, content.loss_unit, _NARROW),
+        group_charts=both(lambda width: group_chart(content, width)),
+    )
+
+
+def page(template: str, scripts: Sequence[str], content: Any, title: str, **context: Any) -> str:
+    """A page of a template, with its data, the style and the scripts in it."""
+    style, script = _template("report.css"), _script(scripts)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
     environment.filters.update(
         percent=figures.percent,
+        points=figures.points,
         significant=figures.significant,
         signed=figures.signed,
         count=figures.count,
         title_text=figures.plain_title,
+        percent_encoded=lambda text: quote(text, safe=""),
     )
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    return environment.from_string(_template("report.html.j2")).render(
+    return environment.get_template(template).render(
         c=content,
-        findings=findings(content.trust, content.caveat),
+        title=title,
         policy=policy,
         style=Markup(style),
         script=Markup(script),
         island=Markup(island(content.data)),
-        wide=exposure_chart(content.history, content.loss_unit, _WIDE),
-        narrow=exposure_chart(content.history, content.loss_unit, _NARROW),
+        **context,
     )
+
+
+def both(chart: Callable[[int], Markup | None]) -> list[Markup | None]:
+    """The two drawings of a chart, for a window and for a phone."""
+    return [chart(width) for width in (_WIDE, _NARROW)]
+
+
+def group_chart(content: Content, width: int) -> Markup | None:
+    """The effects of groups with their intervals; None where they were not judged."""
+    rows = interval_rows(content.groups, content.group_factor)
+    return interval_chart(rows, f"effect on dev ({content.group_unit})", width, ("harms", "helps"))
 
 
 def island(data: Any) -> str:
@@ -64,9 +110,9 @@ def island(data: Any) -> str:
     return re.sub("[<>&]", lambda found: _ESCAPES[found[0]], written)
 
 
-def _script() -> str:
+def _script(names: Sequence[str]) -> str:
     """The parts as one script with a scope of its own."""
-    return '"use strict";\n(() => {\n' + "\n".join(_template(name) for name in _SCRIPTS) + "})();\n"
+    return '"use strict";\n(() => {\n' + "\n".join(map(_template, names)) + "})();\n"
 
 
 def _template(name: str) -> str:

@@ -34,7 +34,7 @@ const figure = (item) => {
 };
 const auditCard = (item) => {
   const instance = data.instances[item.i], card = el("article", "card"), head = el("div", "head"), say = el("div", "say");
-  if (instance.picture !== undefined) head.append(picture(instance));
+  if (seen(instance)) head.append(picture(instance));
   say.append(title(item), identity(instance));
   if (item.kind === "label_issue") say.append(meter("meter", "", item.p_wrong));
   head.append(say, picker(item, card));
@@ -46,7 +46,10 @@ const auditTile = (item) => {
   const instance = data.instances[item.i], tile = el("article", "tile"), said = figure(item);
   const line = el("div", "under");
   line.append(words("span", "", item.kind === "ambiguous" && item.believed ? item.believed.map((pair) => pair[0]).join(" or ") + "?" : said[1]));
-  tile.append(picture(instance), picker(item, tile), title(item), line);
+  const link = el("a");
+  link.href = address("instance", instance.id);
+  link.append(picture(instance));
+  tile.append(link, picker(item, tile), title(item), line);
   tile.title = "id " + instance.id + (instance.group === undefined ? "" : ", group " + instance.group);
   return tile;
 };
@@ -55,8 +58,10 @@ const auditTile = (item) => {
 const FIRST = 4; // of a list of texts or groups, the rest on demand
 const flag = () => el("span", "flag", data.regression ? "\u2691 value suspected" : "\u2691 suspected");
 const groupRow = ([name, score, members], className, most) => {
-  const row = el("li", "row plain"), line = el("div", "line"), left = el("span");
-  left.append(words("bdi", "", name), el("small", "", " (" + members + ")"));
+  const row = el("li", "row plain"), line = el("div", "line"), left = el("span"), called = words("bdi", "", "");
+  called.append(linked("group", name));
+  left.append(called);
+  if (members) left.append(el("small", "", " (" + members + ")"));
   line.append(left, el("span", "score " + className, signed(score)));
   row.append(line, meter("bar " + className, "", Math.abs(score) / most));
   return row;
@@ -69,9 +74,10 @@ const sharing = (instance, shared) => {
   return line;
 };
 const instanceRow = ([number, score, shared], className, most) => {
-  const instance = data.instances[number], tile = instance.picture !== undefined;
+  const instance = data.instances[number], tile = seen(instance);
   const row = el("li", tile ? "row" : "row plain"), line = el("div", "line"), left = el("span");
   left.append(words("bdi", "label", instance.label));
+  if (instance.taken !== undefined) left.append(el("span", "arrow", " taken for "), words("bdi", "label", instance.taken));
   line.append(left, el("span", "score " + className, signed(score)));
   const under = tile ? row : left;
   if (tile) row.append(picture(instance));
@@ -82,25 +88,26 @@ const instanceRow = ([number, score, shared], className, most) => {
   return row;
 };
 const stacked = data.instances.some((instance) => instance.label.length > 3) ? " stack" : "";
-const influences = (title, className, pairs, most) => {
+const restOf = (list, rows) => {
+  const more = el("button", "link", "Show " + rows.length + " more");
+  more.type = "button";
+  more.addEventListener("click", () => { list.append(...rows); more.remove(); });
+  return more;
+};
+const influences = (title, className, pairs, most, groups = data.level === "group") => {
   const side = el("div");
   side.append(el("h4", className, title));
   if (!pairs.length) {
     side.append(el("p", "status", "none"));
     return side;
   }
-  const groups = data.level === "group", tiles = !groups && data.kind === "picture";
+  const tiles = !groups && data.kind === "picture";
   const list = el("ol", tiles ? "rows tiles" + stacked : "rows");
   const rows = pairs.map((pair) => (groups ? groupRow : instanceRow)(pair, className, most));
   const first = tiles ? rows.length : FIRST;
   list.append(...rows.slice(0, first));
   side.append(list);
-  if (rows.length > first) {
-    const more = el("button", "link", "Show " + (rows.length - first) + " more");
-    more.type = "button";
-    more.addEventListener("click", () => { list.append(...rows.slice(first)); more.remove(); });
-    side.append(more);
-  }
+  if (rows.length > first) side.append(restOf(list, rows.slice(first)));
   return side;
 };
 // Features are compared down a column: the target first, then those that helped and those that hurt.
@@ -113,7 +120,9 @@ const comparison = (target, item) => {
   const line = (instance, score, className) => {
     const row = el("tr", score === null ? "target" : ""), name = el("th");
     name.scope = "row";
-    name.append(words("bdi", "", instance.id));
+    const id = words("bdi", "", "");
+    id.append(linked(addressOf(instance), instance.id));
+    name.append(id);
     if (instance.suspected) name.append(" ", el("span", "flag", "\u2691"));
     row.append(name, el("td", "score " + className, score === null ? "target" : signed(score)));
     const label = el("td");
@@ -131,6 +140,7 @@ const comparison = (target, item) => {
   box.append(table);
   return box;
 };
+const largest = (pairs) => Math.max(...pairs.map((pair) => Math.abs(pair[1])), 1e-30);
 const facts = (item, instance) => {
   const same = item.predicted === instance.label;
   if (data.regression) {
@@ -146,7 +156,7 @@ const facts = (item, instance) => {
 const whyCard = (item) => {
   const instance = data.instances[item.i], wide = data.level !== "group" && data.kind === "values";
   const card = el("article", wide ? "why wide" : "why"), target = el("div", "target"), head = el("div", "head"), say = el("div", "say");
-  if (instance.picture !== undefined) head.append(picture(instance));
+  if (seen(instance)) head.append(picture(instance));
   const title = el("h3");
   if (data.regression || item.predicted === instance.label) title.append(words("bdi", "", instance.label));
   else title.append(words("bdi", "", instance.label), el("span", "arrow", " taken for "), words("bdi", "", item.predicted));
@@ -160,7 +170,7 @@ const whyCard = (item) => {
     card.append(comparison(instance, item));
     return card;
   }
-  const most = Math.max(...[...item.helps, ...item.hurts].map((pair) => Math.abs(pair[1])), 1e-30);
+  const most = largest([...item.helps, ...item.hurts]);
   card.append(influences("+ helped most", "helps", item.helps, most), influences("\u2212 hurt most", "hurts", item.hurts, most));
   return card;
 };

@@ -1,6 +1,6 @@
 // Elements, numbers and what is seen of an instance. All text of the data enters the page as textContent.
 const data = JSON.parse(document.getElementById("data").textContent);
-const PAGE = { cards: 24, tiles: 72, explanations: 10 };
+const PAGE = { cards: 24, tiles: 72, rows: 100, explanations: 10 };
 
 const el = (tag, className, text) => {
   const node = document.createElement(tag);
@@ -32,22 +32,34 @@ const significant = (x) => {
 const signed = (x) => (known(x) && x > 0 ? "+" : "") + significant(x);
 const value = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, useGrouping: false });
 
+// Addresses within the page: #instance=ID, #target=ID, #group=NAME, which links.js opens.
+const address = (what, id) => "#" + what + "=" + encodeURIComponent(id);
+const linked = (what, id, className = "") => {
+  const link = words("a", className, id);
+  link.href = address(what, id);
+  return link;
+};
+const addressOf = (instance) => (instance.split === "train" ? "instance" : "target");
+
 // Pictures: each sheet is decoded once, when one of its pictures is first drawn; a tile is copied when its sheet is there.
-const sheets = (data.sheets ? data.sheets.sources : []).map((source) => {
+const sheetsOf = (album) => (album ? album.sources : []).map((source) => {
   const image = new Image();
   const loaded = new Promise((resolve) => { image.onload = () => resolve(image); });
   return { load: () => { if (!image.src) image.src = source; return loaded; } };
 });
+const sheets = { picture: sheetsOf(data.sheets), small: sheetsOf(data.small) };
+const seen = (instance) => instance.picture !== undefined || instance.small !== undefined;
 const picture = (instance) => {
-  const { tiles, columns, width, height } = data.sheets;
+  const large = instance.picture !== undefined, number = large ? instance.picture : instance.small;
+  const { tiles, columns, width, height } = large ? data.sheets : data.small;
   const canvas = el("canvas", Math.max(width, height) <= 28 ? "picture tiny" : "picture");
   canvas.width = width;
   canvas.height = height;
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "picture of instance " + instance.id + ", label " + instance.label);
-  const place = instance.picture % tiles;
+  const place = number % tiles;
   const left = (place % columns) * width, top = Math.floor(place / columns) * height;
-  sheets[Math.floor(instance.picture / tiles)].load().then((image) => {
+  sheets[large ? "picture" : "small"][Math.floor(number / tiles)].load().then((image) => {
     canvas.getContext("2d").drawImage(image, left, top, width, height, 0, 0, width, height);
   });
   return canvas;
@@ -102,8 +114,13 @@ const body = (instance, shared) => {
 };
 const identity = (instance) => {
   const line = el("span", "id", "id ");
-  line.append(words("bdi", "", instance.id));
-  if (instance.group !== undefined) line.append(" \u00b7 group ", words("bdi", "", instance.group));
+  const id = words("bdi", "", ""), group = words("bdi", "", "");
+  id.append(linked(addressOf(instance), instance.id));
+  line.append(id);
+  if (instance.group !== undefined) {
+    group.append(linked("group", instance.group));
+    line.append(" \u00b7 group ", group);
+  }
   return line;
 };
 const measures = (pairs) => {
