@@ -152,6 +152,7 @@ def influence(
             at_once=question.estimator.at_once,
             shard=shard,
             width=sum(layer.units for layer in run.layers.values()),
+            while_made=run.in_use,
             progress=bar.update,
         )
 

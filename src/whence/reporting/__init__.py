@@ -13,7 +13,7 @@ from whence.reporting.gather import gather
 from whence.reporting.render import render
 from whence.reporting.trust import Trust, assess
 from whence.run import Run
-from whence.rundir import write_aside
+from whence.whole_files import write_aside
 
 __all__ = ["Finding", "Trust", "assess", "findings", "report"]
 
@@ -75,7 +75,8 @@ def report(
             got=f"{audit.table.num_rows} rows",
             expected=f"the {len(run.train)} training ids of the run, in their order",
         )
-    page = render(gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress))
-    with write_aside(target) as aside:
-        aside.write_text(page, encoding="utf-8", newline="\n")
+    with run.in_use():
+        page = render(gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress))
+        with write_aside(target) as aside:
+            aside.write_text(page, encoding="utf-8", newline="\n")
     return target

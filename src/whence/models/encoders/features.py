@@ -24,7 +24,7 @@ from whence.fingerprints import digest
 from whence.forward import evaluating
 from whence.models.encoders.folder import Encoder
 from whence.models.encoders.network import pooled
-from whence.rundir import write_aside
+from whence.whole_files import write_aside
 
 __all__ = ["featured"]
 
