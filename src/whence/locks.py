@@ -29,7 +29,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["locked", "writer"]
+__all__ = ["has_left", "locked", "writer"]
 
 _LOG = logging.getLogger("whence")
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 1.0  # seconds between two looks
@@ -80,6 +80,14 @@ def locked(path: Path, place: Path, *, shared: bool = False) -> Iterator[None]:
                 _release(held, path)
 
 
+def has_left(folder: Path, lock: Path) -> bool:
+    """Whether killed processes left a lock or temporary files in a directory; False while somebody is alone with it."""
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        temporary = any(entry.name.startswith(".") and entry.name.endswith(".tmp") for entry in found)
+        return (temporary or lock.exists()) and writer(lock) is None
+    return False
+
+
 def writer(path: Path) -> str | None:
     """Who holds a lock alone, in words; None where nobody does."""
     try:
@@ -102,7 +110,7 @@ def _acquired(path: Path, place: Path, shared: bool) -> int:
                 if not _lies_at(file, path):  # who held it before has removed it
                     os.close(file)
                     continue
-                _sign(file, path)
+                _sign(file)
                 return file
             if not told and time.monotonic() - began > _SILENT:
                 _LOG.warning("%s is in use by %s; waiting for it", place, _holder(file))
@@ -130,10 +138,10 @@ def _lies_at(file: int, path: Path) -> bool:
         return False
 
 
-def _sign(file: int, path: Path) -> None:
-    """Say in the file who holds it, for those who wait."""
+def _sign(file: int) -> None:
+    """Say in the file who holds it, for those who wait; where the disk is full, they are not told."""
     record = {"process": os.getpid(), "host": this_host(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with writing(path):
+    with suppress(OSError):
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
         os.write(file, json.dumps(record).encode())

@@ -147,6 +147,7 @@ class Run:
                     raise WhenceError("the directory holds another run", where=str(self.directory.path),
                                       mend="Give another directory, or pass replace=True to put this run in its place "
                                            "and delete the scores, audit and report of the other.")  # fmt: skip
+                self.directory.write_config({**before, "status": "replaced"})  # a killed process leaves parts of both
                 self.directory.clear()
                 self.history = []
             elif before.get("status") == "trained":
@@ -261,6 +262,9 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     directory = RunDirectory(path)
     config = directory.read_config()
     if config.get("status") != "trained":
+        if config.get("status") == "replaced":
+            raise WhenceError("a run that is not whole", where=str(directory.path), got="another in its place, in part",
+                              mend="Give what put it there again.")  # fmt: skip
         busy = directory.writer()
         raise WhenceError("the run is not trained yet", where=str(directory.path), got=busy and f"training by {busy}",
                           mend="Wait for it." if busy else "Give the same `whence fit` again to resume it.")  # fmt: skip

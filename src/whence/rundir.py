@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from whence.errors import WhenceError
-from whence.locks import locked, writer
+from whence.locks import has_left, locked, writer
 from whence.whole_files import clear_left, remove_whole, write_aside, writing
 
 __all__ = ["FORMAT", "RunDirectory", "write_aside"]
@@ -53,8 +53,9 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str], *, mend: str = "", begun: bool = False) -> None:
         self.path, self.mend, self.begun = Path(path), mend, begun
-        if self.path.exists() and not self.path.is_dir():
-            raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
+        with writing(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
 
     @property
     def config_path(self) -> Path:
@@ -78,6 +79,13 @@ class RunDirectory:
         lock = locked(self.path / _LOCK, self.path, shared=shared)
         clear_left(self.path)
         return lock
+
+    def tidy(self, *names: str) -> None:
+        """Remove what a process left that was killed when it had finished: these files, and temporary ones."""
+        if has_left(self.path, self.path / _LOCK) or any(map(self.has, names)):
+            with suppress(WhenceError), self.locked(shared=True):  # a disk that can only be read stays as it is
+                for name in names:
+                    self.remove(name)
 
     def writer(self) -> str | None:
         """Who is making the run, in words; None where nobody is."""

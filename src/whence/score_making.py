@@ -29,6 +29,7 @@ from whence.score_store import (
     making,
     not_finite,
     save_array,
+    tidy,
 )
 from whence.scores import Labels, Scores
 from whence.summaries import typical_sizes
@@ -127,6 +128,7 @@ def compute(
 
     stored = StoredScores(rows, columns, described(), path)
     if _is_begun(stored) and not set(stored.missing()).intersection(range(rank, len(list(stored.ranges())), world)):
+        tidy(path)
         return made(stored)
     with while_made(), making(path, shared=world > 1):
         # Another process may have begun them while this one waited.

@@ -31,15 +31,15 @@ import pyarrow as pa
 import torch
 
 from whence.errors import StaleScoresError, WhenceError
-from whence.locks import locked
+from whence.locks import has_left, locked
 from whence.rundir import RunDirectory
 from whence.score_matrix import ScoreMatrix
 from whence.scores import Labels, Scores
 from whence.summaries import ENTRIES, Summary
-from whence.whole_files import write_aside, writing
+from whence.whole_files import clear_left, write_aside, writing
 
 __all__ = ["FORMAT", "MATRIX", "TILE", "StoredScores", "begun", "belongs", "directory_of", "labels_in", "load_scores", "making",
-           "not_finite", "save_array"]  # fmt: skip
+           "not_finite", "save_array", "tidy"]  # fmt: skip
 
 FORMAT = 3
 TILE = 2**22  # scores that are looked at at a time: 16 MiB
@@ -136,6 +136,17 @@ def directory_of(path: str | os.PathLike[str]) -> RunDirectory:
     return RunDirectory(path, mend="Delete the directory that it lies in to score again.", begun=True)
 
 
+def tidy(path: Path) -> None:
+    """Remove what a process left that was killed when it had finished."""
+    if has_left(path, _lock(path)):
+        with suppress(WhenceError), making(path, shared=True):  # a disk that can only be read stays as it is
+            pass
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def making(path: Path, *, shared: bool = False) -> Iterator[None]:
     """While scores are made in a directory: alone, or shared with others who divide the work."""
@@ -143,7 +154,8 @@ def making(path: Path, *, shared: bool = False) -> Iterator[None]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(path.with_name(f".{path.name}.lock"), path, shared=shared):
+        with locked(_lock(path), path, shared=shared):
+            clear_left(path)
             yield
     except BaseException:
         if new:

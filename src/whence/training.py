@@ -134,8 +134,7 @@ def fit(
                 if directory is not None:
                     directory.remove(CHECKPOINT)
                 return run
-    if directory.has(CHECKPOINT):  # of a process that was killed when it had finished
-        directory.remove(CHECKPOINT)
+    directory.tidy(CHECKPOINT)
     return open_run(directory.path, model=model, train=splits["train"], **given)
 
 

@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { COUNT, KILL_BEFORE, KILL_AFTER, KILL_HALFWAY, FAIL_ONCE, FAIL_FROM_THEN_ON };
+enum { COUNT, KILL_BEFORE, KILL_AFTER, KILL_HALFWAY, FAIL_ONCE, FAIL_FROM_THEN_ON, STOP };
 enum { TAKES_SPACE = 1, OTHER = 2 };
 
 static char place[4096];
@@ -67,7 +67,7 @@ static void die(void) {
     for (;;) pause();
 }
 
-static int is_last; /* the operation under way is the one after which the process ends */
+static __thread int is_last; /* the operation under way is the one after which the process ends */
 
 /* 0: do it. 1: it fails, errno is set. 2: do half of it and die. */
 static int verdict(int concerns, int kind) {
@@ -77,43 +77,45 @@ static int verdict(int concerns, int kind) {
     if (action == FAIL_FROM_THEN_ON && number >= nth) { errno = failure; return 1; }
     if (number != nth) return 0;
     if (action == KILL_BEFORE) die();
+    if (action == STOP) kill(getpid(), SIGSTOP);
     if (action == KILL_AFTER) is_last = 1;
     if (action == KILL_HALFWAY) return 2;
     if (action == FAIL_ONCE) { errno = failure; return 1; }
     return 0;
 }
 
-static void done(void) { if (is_last) die(); }
-
 #define REAL(name) ((__typeof__(&name))real(#name))
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
 #define DO(concerns, kind, failed, call, half) \
-    switch (verdict(concerns, kind)) { \
-        case 1: return failed; \
-        case 2: half; die(); \
-        default: { __typeof__(call) result = call; int was = errno; done(); errno = was; return result; } \
-    }
+    int told = verdict(concerns, kind); \
+    if (told == 1) return failed; \
+    if (told == 2) { (void)!(half); die(); } \
+    __typeof__(call) result = call; \
+    int was = errno; \
+    if (is_last) die(); \
+    errno = was; \
+    return result;
 
 static int creates(int flags) { return (flags & (O_CREAT | O_TRUNC)) != 0; }
 
 #define OPEN(name) \
     int name(const char *path, int flags, ...) { \
         va_list more; va_start(more, flags); mode_t mode = va_arg(more, mode_t); va_end(more); \
-        DO(creates(flags) && path_concerns(AT_FDCWD, path), TAKES_SPACE, -1, REAL(name)(path, flags, mode), (void)0) \
+        DO(creates(flags) && path_concerns(AT_FDCWD, path), TAKES_SPACE, -1, REAL(name)(path, flags, mode), 0) \
     }
 #define OPENAT(name) \
     int name(int at, const char *path, int flags, ...) { \
         va_list more; va_start(more, flags); mode_t mode = va_arg(more, mode_t); va_end(more); \
-        DO(creates(flags) && path_concerns(at, path), TAKES_SPACE, -1, REAL(name)(at, path, flags, mode), (void)0) \
+        DO(creates(flags) && path_concerns(at, path), TAKES_SPACE, -1, REAL(name)(at, path, flags, mode), 0) \
     }
 OPEN(open) OPEN(open64) OPENAT(openat) OPENAT(openat64)
 
 FILE *fopen(const char *path, const char *mode) {
-    DO(mode[0] != 'r' && path_concerns(AT_FDCWD, path), TAKES_SPACE, NULL, REAL(fopen)(path, mode), (void)0)
+    DO(mode[0] != 'r' && path_concerns(AT_FDCWD, path), TAKES_SPACE, NULL, REAL(fopen)(path, mode), 0)
 }
 FILE *fopen64(const char *path, const char *mode) {
-    DO(mode[0] != 'r' && path_concerns(AT_FDCWD, path), TAKES_SPACE, NULL, REAL(fopen64)(path, mode), (void)0)
+    DO(mode[0] != 'r' && path_concerns(AT_FDCWD, path), TAKES_SPACE, NULL, REAL(fopen64)(path, mode), 0)
 }
 
 ssize_t write(int file, const void *bytes, size_t count) {
@@ -131,24 +133,24 @@ ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t at) {
 size_t fwrite(const void *bytes, size_t size, size_t count, FILE *file) {
     DO(file_concerns(fileno(file)), TAKES_SPACE, 0, REAL(fwrite)(bytes, size, count, file), REAL(fwrite)(bytes, size, count / 2, file))
 }
-int ftruncate(int file, off_t length) { DO(file_concerns(file), TAKES_SPACE, -1, REAL(ftruncate)(file, length), (void)0) }
-int ftruncate64(int file, off64_t length) { DO(file_concerns(file), TAKES_SPACE, -1, REAL(ftruncate64)(file, length), (void)0) }
+int ftruncate(int file, off_t length) { DO(file_concerns(file), TAKES_SPACE, -1, REAL(ftruncate)(file, length), 0) }
+int ftruncate64(int file, off64_t length) { DO(file_concerns(file), TAKES_SPACE, -1, REAL(ftruncate64)(file, length), 0) }
 int mkdir(const char *path, mode_t mode) {
-    DO(path_concerns(AT_FDCWD, path), TAKES_SPACE, -1, REAL(mkdir)(path, mode), (void)0)
+    DO(path_concerns(AT_FDCWD, path), TAKES_SPACE, -1, REAL(mkdir)(path, mode), 0)
 }
 int mkdirat(int at, const char *path, mode_t mode) {
-    DO(path_concerns(at, path), TAKES_SPACE, -1, REAL(mkdirat)(at, path, mode), (void)0)
+    DO(path_concerns(at, path), TAKES_SPACE, -1, REAL(mkdirat)(at, path, mode), 0)
 }
-int fsync(int file) { DO(file_concerns(file), OTHER, -1, REAL(fsync)(file), (void)0) }
-int fdatasync(int file) { DO(file_concerns(file), OTHER, -1, REAL(fdatasync)(file), (void)0) }
+int fsync(int file) { DO(file_concerns(file), OTHER, -1, REAL(fsync)(file), 0) }
+int fdatasync(int file) { DO(file_concerns(file), OTHER, -1, REAL(fdatasync)(file), 0) }
 int rename(const char *from, const char *to) {
-    DO(path_concerns(AT_FDCWD, from) || path_concerns(AT_FDCWD, to), OTHER, -1, REAL(rename)(from, to), (void)0)
+    DO(path_concerns(AT_FDCWD, from) || path_concerns(AT_FDCWD, to), OTHER, -1, REAL(rename)(from, to), 0)
 }
 int renameat(int a, const char *from, int b, const char *to) {
-    DO(path_concerns(a, from) || path_concerns(b, to), OTHER, -1, REAL(renameat)(a, from, b, to), (void)0)
+    DO(path_concerns(a, from) || path_concerns(b, to), OTHER, -1, REAL(renameat)(a, from, b, to), 0)
 }
-int unlink(const char *path) { DO(path_concerns(AT_FDCWD, path), OTHER, -1, REAL(unlink)(path), (void)0) }
-int unlinkat(int at, const char *path, int flags) { DO(path_concerns(at, path), OTHER, -1, REAL(unlinkat)(at, path, flags), (void)0) }
-int rmdir(const char *path) { DO(path_concerns(AT_FDCWD, path), OTHER, -1, REAL(rmdir)(path), (void)0) }
-int chmod(const char *path, mode_t mode) { DO(path_concerns(AT_FDCWD, path), OTHER, -1, REAL(chmod)(path, mode), (void)0) }
-int fchmod(int file, mode_t mode) { DO(file_concerns(file), OTHER, -1, REAL(fchmod)(file, mode), (void)0) }
+int unlink(const char *path) { DO(path_concerns(AT_FDCWD, path), OTHER, -1, REAL(unlink)(path), 0) }
+int unlinkat(int at, const char *path, int flags) { DO(path_concerns(at, path), OTHER, -1, REAL(unlinkat)(at, path, flags), 0) }
+int rmdir(const char *path) { DO(path_concerns(AT_FDCWD, path), OTHER, -1, REAL(rmdir)(path), 0) }
+int chmod(const char *path, mode_t mode) { DO(path_concerns(AT_FDCWD, path), OTHER, -1, REAL(chmod)(path, mode), 0) }
+int fchmod(int file, mode_t mode) { DO(file_concerns(file), OTHER, -1, REAL(fchmod)(file, mode), 0) }
