@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,21 +160,11 @@ def _holder(file: int) -> str:
     return f"process {process} on {host} since {since}"
 
 
-if sys.platform == "win32":
-
-    def _tried(file: int, shared: bool) -> bool:
-        """Whether the lock could be had at once."""
-        for first in range(_SHARERS) if shared else (0,):
-            os.lseek(file, _RANGE + first, os.SEEK_SET)
-            with suppress(OSError):
-                msvcrt.locking(file, msvcrt.LK_NBLCK, 1 if shared else _SHARERS)
-                return True
-        return False
-
-else:
-
-    def _tried(file: int, shared: bool) -> bool:
-        """Whether the lock could be had at once."""
+def _tried(file: int, shared: bool) -> bool:
+    """Whether the lock could be had at once."""
+    if sys.platform == "win32":
+        return _tried_bytes(file, shared, msvcrt.locking, msvcrt.LK_NBLCK)
+    else:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
@@ -182,6 +172,16 @@ else:
                 return False
             _LOG.warning("the file system has no locks: let no two commands write in one directory")
         return True
+
+
+def _tried_bytes(file: int, shared: bool, locking: Callable[[int, int, int], None], at_once: int) -> bool:
+    """The same by locks of bytes, which are never shared: one of a range, or all of them."""
+    for first in range(_SHARERS) if shared else (0,):
+        os.lseek(file, _RANGE + first, os.SEEK_SET)
+        with suppress(OSError):
+            locking(file, at_once, 1 if shared else _SHARERS)
+            return True
+    return False
 
 
 def _forget() -> None:

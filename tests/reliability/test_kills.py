@@ -12,7 +12,7 @@ from tests.reliability.bench import Action
 from tests.reliability.commands import COMMANDS
 
 KILLS = (Action.KILL_BEFORE, Action.KILL_HALFWAY, Action.KILL_AFTER)
-DISTURBED = [name for name in COMMANDS if name not in ("older version", "finished")]
+DISTURBED = [name for name in COMMANDS if name not in ("older version", "finished", "verify")]
 EVERY = int(os.environ.get("WHENCE_EVERY", "4"))  # 1 for all operations on files, which takes hours
 
 
