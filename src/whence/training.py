@@ -18,7 +18,6 @@ import logging
 import math
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -118,24 +117,32 @@ def fit(
     }
     given: dict[str, Any] = {"dev": splits.get("dev"), "test": splits.get("test"), "loss": loss}
     directory = None if out is None else RunDirectory(out)
-    if directory is None or not _is_trained(directory, config):
-        with nullcontext() if directory is None else _alone(directory):
-            # Another process may have trained the run while this one waited.
-            if directory is None or not _is_trained(directory, config):
-                loop = _Loop(model, splits, quantity, chosen, directory, config["identity"], progress)
-                if directory is not None:
-                    directory.write_config(config)
-                loop.run()
-                model.eval()
-                config.update(status="trained", results=loop.result(), seconds=round(loop.progress.seconds, 3))
-                run = Run(model, splits["train"], **given, out=out, config=config)
-                run.splits.update({name: data for name, data in splits.items() if name not in run.splits})
-                run.history = loop.progress.history
-                if directory is not None:
-                    directory.remove(CHECKPOINT)
-                return run
+    loop = _Loop(model, splits, quantity, chosen, directory, config["identity"], progress)
+    if directory is None:
+        return _trained(loop, splits, given, config, None)
+    if not _is_trained(directory, config):
+        directory.begin()
+        with directory.locked():
+            if not _is_trained(directory, config):  # another process may have trained it while this one waited
+                return _trained(loop, splits, given, config, directory)
     directory.tidy(CHECKPOINT)
     return open_run(directory.path, model=model, train=splits["train"], **given)
+
+
+def _trained(loop: _Loop, splits: dict[str, Dataset], given: dict[str, Any], config: dict[str, Any],
+             directory: RunDirectory | None) -> Run:  # fmt: skip
+    """Train, from the beginning or the last checkpoint, and keep the run."""
+    if directory is not None:
+        directory.write_config(config)
+    loop.run()
+    loop.model.eval()
+    config |= {"status": "trained", "results": loop.result(), "seconds": round(loop.progress.seconds, 3)}
+    run = Run(loop.model, splits["train"], **given, out=directory and directory.path, config=config)
+    run.splits.update({name: data for name, data in splits.items() if name not in run.splits})
+    run.history = loop.progress.history
+    if directory is not None:
+        directory.remove(CHECKPOINT)
+    return run
 
 
 def _is_trained(directory: RunDirectory, config: dict[str, Any]) -> bool:
@@ -157,11 +164,6 @@ def _is_trained(directory: RunDirectory, config: dict[str, Any]) -> bool:
         raise WhenceError("the directory holds another run", where=str(directory.path), got=_difference(before, config),
                           mend="Give another directory, or delete this one.")  # fmt: skip
     return bool(before["status"] == "trained")
-
-
-def _alone(directory: RunDirectory) -> AbstractContextManager[None]:
-    directory.begin()
-    return directory.locked()
 
 
 class _Loop:

@@ -67,6 +67,7 @@ class Zygote:
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
+        self._process.kill()
         self._process.wait()
         self._process.stdout.close()
 
