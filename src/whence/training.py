@@ -137,7 +137,7 @@ def _trained(loop: _Loop, splits: dict[str, Dataset], given: dict[str, Any], con
     loop.run()
     loop.model.eval()
     config |= {"status": "trained", "results": loop.result(), "seconds": round(loop.progress.seconds, 3)}
-    run = Run(loop.model, splits["train"], **given, out=directory and directory.path, config=config)
+    run = Run(loop.model, splits["train"], **given, out=None if directory is None else directory.path, config=config)
     run.splits.update({name: data for name, data in splits.items() if name not in run.splits})
     run.history = loop.progress.history
     if directory is not None:

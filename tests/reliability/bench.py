@@ -160,7 +160,7 @@ class Bench:
         self.prepare(command)
         ended = self.run(command, kinds=kinds)
         assert ended.code == 0, ended.err
-        assert left_over(self.trial) == []
+        assert not (left := left_over(self.trial)), left
         return contents(self.trial), ended.counted, ended.seconds
 
     def check_whole(self) -> None:
@@ -192,4 +192,4 @@ class Bench:
         assert sorted(found) == sorted(wanted)
         different = [name for name, content in wanted.items() if found[name] != content]
         assert not different, different
-        assert left_over(self.trial) == []
+        assert not (left := left_over(self.trial)), left

@@ -41,6 +41,7 @@ class Command:
             "RUN": str(place / "run"),
             "DATA": str(place.parent / "data.csv"),
             "PAGE": str(place / "pages" / "page.html"),
+            "TABLE": str(place / "marked.csv"),
         }
         sys.argv = ["whence", *(paths.get(argument, argument) for argument in self.arguments)]
         main()
@@ -113,6 +114,10 @@ COMMANDS = {
     "evaluate leaving one out": Command(
         ("evaluate", "RUN", "--method", "kernel", "--kind", "leave-one-out", "--subsets", "3", "--seeds", "1"), ("fit",)
     ),
+    "cleanse": Command(
+        ("cleanse", "RUN", "--drop", "10%", "--method", "kernel", "--seeds", "2", "--table", "TABLE"), ("fit",)
+    ),
+    "cleanse labels": Command(("cleanse", "RUN", "--relabel", "2", "--seeds", "2"), ("fit",)),
     "replace": Command(call=_replaced, after=("fit", "kernel", "audit")),
     "older version": Command(call=_of_an_older_version, after=("fit", "audit")),
     "verify": Command(("verify", "RUN"), ("fit",)),

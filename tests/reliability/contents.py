@@ -47,7 +47,12 @@ def _read(file: Path) -> Any:
         return _timeless(json.loads(raw))
     if file.suffix == ".parquet":
         table = pq.read_table(pa.BufferReader(raw))
-        return table.drop_columns([name for name in table.column_names if name in _TIMES])
+        return (
+            table.drop_columns([name for name in table.column_names if name in _TIMES])
+            .combine_chunks()
+            .to_pydict()
+            .__repr__()
+        )
     if file.suffix == ".safetensors":
         tensors = load(raw)
         if file.name == "checkpoint.safetensors":

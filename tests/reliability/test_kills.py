@@ -38,7 +38,7 @@ def killed_at_random(bench, command, seed, trials):
     return killed
 
 
-@pytest.mark.parametrize("command", ["fit", "blocks", "rest of a shard", "audit of groups", "evaluate", "replace"])
+@pytest.mark.parametrize("command", ["fit", "blocks", "rest of a shard", "audit of groups", "cleanse", "replace"])
 def test_killed_at_operations_on_files(bench, command):
     count = bench.result(command)[1]
     killed_at(bench, command, random.Random(command).sample(range(1, count + 1), 4))

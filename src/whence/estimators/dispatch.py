@@ -124,6 +124,8 @@ def influence(
         question = replace(question, method=chosen, estimator=METHODS[chosen])
     question.check_options()
     path = question.path(name)
+    if run.directory is not None:
+        run.directory.tidy()
     data = _chosen(question, path)
     prepared = cache(partial(_prepare, question, data))  # the expensive part, done when something is missing
 
