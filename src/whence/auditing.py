@@ -128,6 +128,11 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     """
     if isinstance(run.task, LanguageModeling):
         raise _without_labels(run)
+    with run.in_use():
+        return _audited(run, method, progress)
+
+
+def _audited(run: Run, method: str, progress: bool) -> Audit:
     memory = memories(run)
     if isinstance(run.task, Classification):
         judged, noise = _classification(run, memory)

@@ -41,10 +41,13 @@ class Progress:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-def save(
-    directory: RunDirectory, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any
-) -> None:
-    """Write the checkpoint of a training in place of the one before."""
+def save(directory: RunDirectory, identity: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer,
+         scaler: Any) -> None:  # fmt: skip
+    """Write the checkpoint of a training in place of the one before.
+
+    Args:
+        identity: of the training, as run.json has it.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in progress.best.items()}
     for number, entry in optimizer.state_dict()["state"].items():
@@ -54,20 +57,21 @@ def save(
     numbers = {name: getattr(progress, name) for name in _NUMBERS}
     numbers["best_loss"] = None if math.isinf(progress.best_loss) else progress.best_loss
     numbers["scaler"] = scaler.state_dict()
-    directory.write_tensors(CHECKPOINT, tensors, {"state": json.dumps(numbers)})
+    directory.write_tensors(CHECKPOINT, tensors, {"identity": identity, "state": json.dumps(numbers)})
 
 
-def restore(
-    directory: RunDirectory, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any
-) -> Progress | None:
+def restore(directory: RunDirectory, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer,
+            scaler: Any) -> Progress | None:  # fmt: skip
     """Put model, optimizer and scaler where the checkpoint was made.
 
     Returns:
-        How far the training is; None without a checkpoint.
+        How far the training is; None without a checkpoint of this training.
     """
     if not directory.has(CHECKPOINT):
         return None
     tensors, metadata = directory.read_tensors(CHECKPOINT)
+    if metadata.get("identity") != identity:  # a process wrote it whose directory was taken away from under it
+        return None
     parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")

@@ -16,8 +16,8 @@ from whence.data.loading import Source
 from whence.forward import predict
 from whence.models import prepare
 from whence.reporting import report
-from whence.rundir import write_aside
 from whence.training import fit
+from whence.whole_files import write_aside
 
 __all__ = ["Demo", "demo", "plant_label_errors"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Run:
         probe(model, self.train)
         self.directory = None if out is None else RunDirectory(out)
         self.history: list[dict[str, float]] = []
+        self._kept: str | None = self.config.get("fingerprint") if self.config.get("opened") else None
         if self.directory is not None and self.directory.has("history.parquet"):
             self.history = self.directory.read_table("history.parquet").to_pylist()
         if self.directory is not None and not self.config.get("opened"):
@@ -119,18 +121,33 @@ class Run:
             WhenceError: the directory holds another run and replace is False.
         """
         assert self.directory is not None
-        fingerprint = self.fingerprint()
         if self.directory.is_foreign():
             raise WhenceError("a directory that is not a run", where=str(self.directory.path),
                               expected="a new or empty directory, or a run")  # fmt: skip
+        now = {"fingerprint": self.fingerprint(), "loss_fingerprint": self.loss.fingerprint(self.task)}
+        self.directory.begin()
+        # Beside others who make something from it, if it is there; else alone.
+        shared = self._lies_there(now)
+        with self.directory.locked(shared=shared):
+            if self._lies_there(now) or not shared:
+                return self._write(now, replace)
+        return self.save(replace=replace)  # it was another's turn in between
+
+    def _lies_there(self, now: Mapping[str, str]) -> bool:
+        assert self.directory is not None
+        before = self.directory.read_config() if self.directory.exists() else {}
+        return all(before.get(key) == value for key, value in now.items())
+
+    def _write(self, now: Mapping[str, str], replace: bool) -> None:
+        assert self.directory is not None
         if self.directory.exists():
             before = self.directory.read_config()
-            now = {"fingerprint": fingerprint, "loss_fingerprint": self.loss.fingerprint(self.task)}
             if any(before.get(key) not in (None, value) for key, value in now.items()):
                 if not replace:
                     raise WhenceError("the directory holds another run", where=str(self.directory.path),
                                       mend="Give another directory, or pass replace=True to put this run in its place "
                                            "and delete the scores, audit and report of the other.")  # fmt: skip
+                self.directory.write_config({**before, "status": "replaced"})  # a killed process leaves parts of both
                 self.directory.clear()
                 self.history = []
             elif before.get("status") == "trained":
@@ -141,15 +158,31 @@ class Run:
             {
                 **self.config,
                 "status": "trained",
-                "fingerprint": fingerprint,
+                **now,
                 "loss": self.loss.name,
-                "loss_fingerprint": self.loss.fingerprint(self.task),
                 "architecture": digest(repr(self.model)),
                 "task": self.task.to_json(),
                 "placement": placement(self.model),
                 "frozen": frozen(self.model),
             }
         )
+        self._kept = now["fingerprint"]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While something is made from the run: nobody puts another in its place meanwhile. One in memory is nobody else's.
+
+        Raises:
+            WhenceError: another one was put in its place since this one was opened.
+        """
+        if self.directory is None:
+            yield
+            return
+        with self.directory.locked(shared=True):
+            if self.directory.read_config().get("fingerprint") != self._kept:
+                raise WhenceError("another run was put in the place of this one", where=str(self.directory.path),
+                                  mend="Open it again: whence.open_run(path).")  # fmt: skip
+            yield
 
 
 def as_splits(train: Any, *, dev: Any = None, test: Any = None) -> dict[str, Dataset]:
@@ -229,11 +262,12 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     directory = RunDirectory(path)
     config = directory.read_config()
     if config.get("status") != "trained":
-        raise WhenceError(
-            "the run is not trained yet",
-            where=str(directory.path),
-            mend="Give the same `whence fit` again to resume it.",
-        )
+        if config.get("status") == "replaced":
+            raise WhenceError("a run that is not whole", where=str(directory.path), got="another in its place, in part",
+                              mend="Give what put it there again.")  # fmt: skip
+        busy = directory.writer()
+        raise WhenceError("the run is not trained yet", where=str(directory.path), got=busy and f"training by {busy}",
+                          mend="Wait for it." if busy else "Give the same `whence fit` again to resume it.")  # fmt: skip
     for key, kind in (("fingerprint", str), ("placement", list), ("frozen", list), ("task", dict)):
         if not isinstance(config.get(key), kind):
             raise WhenceError("a damaged file", where=str(directory.config_path), got=f"{key} {config.get(key)!r:.40}",

@@ -10,6 +10,8 @@
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
     audit.parquet, groups.parquet, evaluation.json, report.html, against-OTHER.html
 
+    .lock                while somebody makes the run, or something from it (see ``whence.locks``)
+
 Every file is written beside its place and renamed, so a killed process leaves either the old file or the new one.
 No file holds a pickle.
 """
@@ -18,10 +20,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +32,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from whence.errors import WhenceError
+from whence.locks import has_left, locked, writer
+from whence.whole_files import clear_left, remove_whole, write_aside, writing
 
 __all__ = ["FORMAT", "RunDirectory", "write_aside"]
 
 FORMAT = 1
-_UMASK = os.umask(0)
-os.umask(_UMASK)
-_FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
-
-
-@contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; when the block ends without an error it becomes ``path``, else it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield aside
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_UMASK)  # some writers make files that only their owner can read
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+_LOCK = ".lock"
+_FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors", _LOCK}
 
 
 class RunDirectory:
@@ -63,12 +48,14 @@ class RunDirectory:
     Args:
         path: the directory; created when something is first written.
         mend: what can be done about a damaged file in it, as a sentence.
+        begun: it is there. If it is gone when something is written, somebody has removed it, and it is not made again.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, mend: str = "") -> None:
-        self.path, self.mend = Path(path), mend
-        if self.path.exists() and not self.path.is_dir():
-            raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
+    def __init__(self, path: str | os.PathLike[str], *, mend: str = "", begun: bool = False) -> None:
+        self.path, self.mend, self.begun = Path(path), mend, begun
+        with writing(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
 
     @property
     def config_path(self) -> Path:
@@ -77,6 +64,32 @@ class RunDirectory:
     def damaged(self, name: str, got: object, expected: str) -> WhenceError:
         """The error to raise of a file that is not what it should be."""
         return WhenceError("a damaged file", where=str(self.path / name), got=got, expected=expected, mend=self.mend)
+
+    def begin(self) -> None:
+        """Make the directory."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.begun = True
+
+    def locked(self, *, shared: bool = False) -> AbstractContextManager[None]:
+        """Make the run, alone, or something from it, beside others who do: what is left over of killed ones is removed.
+
+        The directory has to be there.
+        """
+        lock = locked(self.path / _LOCK, self.path, shared=shared)
+        clear_left(self.path)
+        return lock
+
+    def tidy(self, *names: str) -> None:
+        """Remove what a process left that was killed when it had finished: these files, and temporary ones."""
+        if has_left(self.path, self.path / _LOCK) or any(map(self.has, names)):
+            with suppress(WhenceError), self.locked(shared=True):  # a disk that can only be read stays as it is
+                for name in names:
+                    self.remove(name)
+
+    def writer(self) -> str | None:
+        """Who is making the run, in words; None where nobody is."""
+        return writer(self.path / _LOCK)
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -118,7 +131,7 @@ class RunDirectory:
         return record
 
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
-        with write_aside(self.path / name) as aside:
+        with write_aside(self.path / name, parents=not self.begun) as aside:
             aside.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
     def read_tensors(self, name: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -135,7 +148,7 @@ class RunDirectory:
     ) -> None:
         # Tied weights share storage, which the format refuses: each name gets a copy of its own.
         owned = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-        with write_aside(self.path / name) as aside:
+        with write_aside(self.path / name, parents=not self.begun) as aside:
             save_file(owned, aside, metadata=dict(metadata or {}))
 
     def read_table(self, name: str) -> pa.Table:
@@ -146,7 +159,7 @@ class RunDirectory:
             raise self.damaged(name, str(error), "Parquet") from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        with write_aside(self.path / name) as aside:
+        with write_aside(self.path / name, parents=not self.begun) as aside:
             pq.write_table(table, aside, compression="zstd")
 
     def has(self, name: str) -> bool:
@@ -154,13 +167,12 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Delete what was made from a run, all but its description, weights and instances, which are overwritten."""
-        if (self.path / "scores").is_symlink():
-            self.remove("scores")
-        shutil.rmtree(self.path / "scores", ignore_errors=True)
-        shutil.rmtree(self.path / "cleanse", ignore_errors=True)
+        remove_whole(self.path / "scores")
+        remove_whole(self.path / "cleanse")
         for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
                      "checkpoint.safetensors", *(page.name for page in self.path.glob("against-*.html"))):  # fmt: skip
             self.remove(name)
 
     def remove(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
+        with writing(self.path / name):
+            (self.path / name).unlink(missing_ok=True)

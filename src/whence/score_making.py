@@ -6,9 +6,8 @@ What lies there and how it is read: ``score_store.py``.
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,16 @@ from whence.score_store import (
     TILE,
     StoredScores,
     belongs,
-    clear_forgotten,
     directory_of,
     labels_in,
+    making,
     not_finite,
     save_array,
+    tidy,
 )
 from whence.scores import Labels, Scores
 from whence.summaries import typical_sizes
+from whence.whole_files import aside_of, clear_left
 
 __all__ = ["bytes_of_scores", "compute"]
 
@@ -57,11 +58,13 @@ def compute(
     at_once: int = TILE,
     at_stake: int = TILE,
     shard: tuple[int, int] = (0, 1),
+    while_made: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Scores:
     """Fill scores block by block; on disk, only the blocks that are missing.
 
-    A directory that holds all of them is only read, and one in which no block could be made is not begun.
+    A directory that holds all of them is only read, and one in which no block could be made is not begun. Of two processes that
+    would make the same, the second waits for the first; shards do not wait for each other.
 
     Args:
         block_of: (first row, last row + 1) → float32 [rows, M]; asked for what is missing alone, tile by tile.
@@ -78,59 +81,74 @@ def compute(
         at_stake: how many scores an interruption may lose.
         shard: (rank, world), 0 ≤ rank < world: make only every world-th block, from number rank on. Then some may be ``missing``
             when it returns.
+        while_made: a context to be in while something is made on disk.
         progress: told how many rows are finished, as they are.
 
     Raises:
         WhenceError: scores that are not finite; a shard of scores without a directory; the directory holds scores of other
-            data, weights, targets or options.
+            data, weights, targets or options, or cannot be written to.
     """
     tile = _rows_per_tile(len(columns), width, at_once)
     most = tile if keep_matrix else _most_rows(len(columns), width, at_stake, summary_k)
-    size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, shard[1], most)
-    size = max(1, min(size, len(rows)))
-    info = {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "matrix": keep_matrix or path is None,
-            "block_rows": size, "summary_k": _kept_extremes(summary_k, size, keep_matrix)}  # fmt: skip
+    rank, world = shard
+
+    def described() -> dict[str, Any]:
+        size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, world, most)
+        size = max(1, min(size, len(rows)))
+        return {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "matrix": keep_matrix or path is None,
+                "block_rows": size, "summary_k": _kept_extremes(summary_k, size, keep_matrix)}  # fmt: skip
+
     if path is None:
-        if shard[1] > 1:
+        if world > 1:
             raise WhenceError("a shard of scores that are not stored", where="shard", expected="a run with a directory",
                               mend="Fit with out=DIRECTORY.")  # fmt: skip
-        scores = Scores(rows, columns, info)
-        for number, start, stop in scores.ranges():
-            block = np.ascontiguousarray(block_of(start, stop), np.float32)
-            if not np.isfinite(block).all():
-                raise not_finite(start, stop)
-            scores.memory[number] = block
-            progress(stop - start)
-        scores.null = _checked_null(null())
-        return scores
+        return _in_memory(block_of, Scores(rows, columns, described()), null, progress)
 
     def one_by_one(some: np.ndarray) -> np.ndarray:
         return np.concatenate([block_of(row, row + 1) for row in some.tolist()])
 
-    rank, world = shard
-    stored = StoredScores(rows, columns, info, path)
-    described = belongs(stored.directory, info)
-    if described:
-        stored.null = stored.read_null()
-    for number, start, stop in list(stored.ranges())[rank::world]:
-        if described and stored.has_block(number):
-            progress(stop - start)
-            continue
-        tiles = (block_of(top, min(top + tile, stop)) for top in range(start, stop, tile))
-        first = next(tiles)
-        if not described:  # not before there are scores: a method that cannot score leaves nothing behind
-            if not np.isfinite(first).all():
-                raise not_finite(start, stop)
-            stored.null = _checked_null(null())
-            whole = len(first) == len(rows)
-            _begin(
-                stored,
-                first,
-                typical_sizes(stored.null, first.__getitem__ if whole else of_rows or one_by_one, len(rows)),
-            )
-            described = True
-        stored.make_block(number, start, stop, chain([first], tiles), progress)
-    return stored
+    def made(stored: StoredScores) -> StoredScores:
+        """The same, with all blocks that are this process's."""
+        begun = _is_begun(stored)
+        for number, start, stop in list(stored.ranges())[rank::world]:
+            if begun and stored.has_block(number):
+                progress(stop - start)
+                continue
+            tiles = (block_of(top, min(top + tile, stop)) for top in range(start, stop, tile))
+            first = next(tiles)
+            if not begun:  # not before there are scores: a method that cannot score leaves nothing behind
+                if not np.isfinite(first).all():
+                    raise not_finite(start, stop)
+                stored.null = _checked_null(null())
+                sample = first.__getitem__ if len(first) == len(rows) else of_rows or one_by_one
+                _begin(stored, first, typical_sizes(stored.null, sample, len(rows)))
+                begun = True
+            stored.make_block(number, start, stop, chain([first], tiles), progress)
+        return stored
+
+    stored = StoredScores(rows, columns, described(), path)
+    if _is_begun(stored) and not set(stored.missing()).intersection(range(rank, len(list(stored.ranges())), world)):
+        tidy(path)
+        return made(stored)
+    with while_made(), making(path, shared=world > 1):
+        # Another process may have begun them while this one waited.
+        return made(StoredScores(rows, columns, described(), path))
+
+
+def _in_memory(
+    block_of: Callable[[int, int], np.ndarray],
+    scores: Scores,
+    null: Callable[[], np.ndarray | None],
+    progress: Callable[[int], None],
+) -> Scores:
+    for number, start, stop in scores.ranges():
+        block = np.ascontiguousarray(block_of(start, stop), np.float32)
+        if not np.isfinite(block).all():
+            raise not_finite(start, stop)
+        scores.memory[number] = block
+        progress(stop - start)
+    scores.null = _checked_null(null())
+    return scores
 
 
 def bytes_of_scores(
@@ -185,17 +203,31 @@ def _checked_null(null: np.ndarray | None) -> np.ndarray | None:
     return None if null is None else np.ascontiguousarray(null, np.float32)
 
 
+def _is_begun(scores: StoredScores) -> bool:
+    """Whether the directory has begun scores of this description; their null scores are read then.
+
+    Raises:
+        WhenceError: it holds others.
+    """
+    if not belongs(scores.directory, scores.info):
+        return False
+    theirs = labels_in(scores.directory.read_table("targets.parquet")).ids
+    if not np.array_equal(theirs, scores.columns.ids):  # wrong predictions, of which machines may differ in the last
+        raise WhenceError("another process chose other targets", where=str(scores.path), got=f"{len(theirs)} of its own",
+                          mend="Give the same command again: it takes those.")  # fmt: skip
+    scores.null = scores.read_null()
+    return True
+
+
 def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
     """Make the directory with all that is not of a block, and let it appear at once.
 
-    Another process may have been faster: then its directory stays.
+    Another process that shares the work may have been faster: then its directory stays.
     """
     rows, columns, path = scores.rows, scores.columns, scores.directory.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clear_forgotten(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    directory = RunDirectory(aside)
-    try:
+    clear_left(path.parent, path.name)
+    with aside_of(path) as aside:
+        directory = RunDirectory(aside, begun=True)
         table = {"id": rows.ids, "name": rows.names}
         if rows.groups is not None:
             table |= {"group": rows.groups, "group_name": rows.group_names}
@@ -212,24 +244,17 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
         try:
             os.replace(aside, path)
         except OSError:
-            if not belongs(scores.directory, scores.info):
+            if not _is_begun(scores):
                 raise
-            theirs = labels_in(scores.directory.read_table("targets.parquet")).ids
-            if not np.array_equal(theirs, columns.ids):  # wrong predictions, of which machines may differ in the last
-                raise WhenceError("another process chose other targets", where=str(path), got=f"{len(theirs)} of its own",
-                                  mend="Give the same command again: it takes those.") from None  # fmt: skip
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _move_away(path: Path) -> None:
     """Delete a directory that nothing describes; not one that another process has begun since we looked."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.old.tmp")
-    try:
-        os.rename(path, aside)
-    except FileNotFoundError:  # another process did
-        return
-    if (aside / "scores.json").is_file():
-        os.rename(aside, path)
-    else:
-        shutil.rmtree(aside, ignore_errors=True)
+    with aside_of(path) as away:
+        moved = away / path.name
+        try:
+            os.rename(path, moved)
+        except FileNotFoundError:  # another process did
+            return
+        if (moved / "scores.json").is_file():
+            os.rename(moved, path)

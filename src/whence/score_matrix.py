@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from whence.rundir import write_aside
+from whence.whole_files import write_aside, writing
 
 __all__ = ["ScoreMatrix"]
 
@@ -54,6 +54,7 @@ class ScoreMatrix:
             "codecs": codecs,
             "dimension_names": ["row", "target"],
         }
+        (self.path / "c").mkdir(parents=True)
         with write_aside(self.path / "zarr.json") as aside:
             aside.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
@@ -65,7 +66,10 @@ class ScoreMatrix:
         """One block, float32 [rows or fewer, M]."""
         missing = self.rows - len(block)
         whole = np.ascontiguousarray(np.pad(block, ((0, missing), (0, 0))) if missing else block, _FLOAT)
-        with write_aside(self.path / self.name(number)) as aside, open(aside, "wb") as file:
+        place = self.path / self.name(number)
+        with writing(place):  # not the directories above: where they are gone, somebody has removed the scores
+            place.parent.mkdir(exist_ok=True)
+        with write_aside(place, parents=False) as aside, open(aside, "wb") as file:
             file.write(pa.compress(whole.data, codec=_CODEC) if self.packed else whole.data)
 
     def read(self, number: int, rows: int) -> np.ndarray:

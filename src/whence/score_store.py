@@ -10,17 +10,17 @@ Readable without this library:
     null.npy                 float32 [S, M]: scores of masks that were never trained on; absent for methods without masks
 
 The directory appears at once, with all that is not of a block. A block is done when its summary is there; blocks depend on
-nothing but their rows, so any process may make any of them, and none waits for another.
+nothing but their rows, so any process may make any of them. Those that divide them do not wait for each other: they share the lock
+``.NAME.lock`` beside the directory, which who makes all scores holds alone.
 """
 
 from __future__ import annotations
 
-import glob
+import io
 import json
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,18 +31,19 @@ import pyarrow as pa
 import torch
 
 from whence.errors import StaleScoresError, WhenceError
-from whence.rundir import RunDirectory, write_aside
+from whence.locks import has_left, locked
+from whence.rundir import RunDirectory
 from whence.score_matrix import ScoreMatrix
 from whence.scores import Labels, Scores
 from whence.summaries import ENTRIES, Summary
+from whence.whole_files import clear_left, write_aside, writing
 
-__all__ = ["FORMAT", "MATRIX", "TILE", "StoredScores", "begun", "belongs", "clear_forgotten", "directory_of", "labels_in",
-           "load_scores", "not_finite", "save_array"]  # fmt: skip
+__all__ = ["FORMAT", "MATRIX", "TILE", "StoredScores", "begun", "belongs", "directory_of", "labels_in", "load_scores", "making",
+           "not_finite", "save_array", "tidy"]  # fmt: skip
 
 FORMAT = 3
 TILE = 2**22  # scores that are looked at at a time: 16 MiB
 MATRIX = "matrix"
-_FORGOTTEN = 86_400  # seconds after which a directory that was not finished is nobody's
 
 
 @dataclass(eq=False, repr=False)
@@ -111,9 +112,6 @@ class StoredScores(Scores):
         self, number: int, start: int, stop: int, tiles: Iterable[np.ndarray], progress: Callable[[int], None]
     ) -> None:
         """Write a block, given by its rows in tiles: its scores, where they are kept, then its summary."""
-        file = self.directory.path / f"{_block(number)}.safetensors"
-        for place in (file, self.matrix.path / self.matrix.name(number)):
-            clear_forgotten(place)
         summary = Summary(start, stop - start, self.info["summary_k"], self.weights)
         kept: list[np.ndarray] = []
         for tile in tiles:
@@ -126,7 +124,7 @@ class StoredScores(Scores):
             progress(len(tile))
         if kept:
             self.matrix.write(number, kept[0] if len(kept) == 1 else np.concatenate(kept))
-        self.directory.write_tensors(file.name, summary.entries())
+        self.directory.write_tensors(f"{_block(number)}.safetensors", summary.entries())
 
 
 def not_finite(start: int, stop: int) -> WhenceError:
@@ -135,7 +133,35 @@ def not_finite(start: int, stop: int) -> WhenceError:
 
 
 def directory_of(path: str | os.PathLike[str]) -> RunDirectory:
-    return RunDirectory(path, mend="Delete the directory that it lies in to score again.")
+    return RunDirectory(path, mend="Delete the directory that it lies in to score again.", begun=True)
+
+
+def tidy(path: Path) -> None:
+    """Remove what a process left that was killed when it had finished."""
+    if has_left(path, _lock(path)):
+        with suppress(WhenceError), making(path, shared=True):  # a disk that can only be read stays as it is
+            pass
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+@contextmanager
+def making(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """While scores are made in a directory: alone, or shared with others who divide the work."""
+    new = not path.parent.exists()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(_lock(path), path, shared=shared):
+            clear_left(path)
+            yield
+    except BaseException:
+        if new:
+            with suppress(OSError):  # what failed at once leaves no empty directory
+                path.parent.rmdir()
+        raise
 
 
 def _block(number: int) -> str:
@@ -195,19 +221,6 @@ def belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
     return True
 
 
-def clear_forgotten(path: Path) -> None:
-    """Remove what killed processes were about to put in a place."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        try:
-            forgotten = time.time() - left.stat().st_mtime > _FORGOTTEN
-        except FileNotFoundError:  # it is in its place by now
-            continue
-        if forgotten and left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        elif forgotten:
-            left.unlink(missing_ok=True)
-
-
 def _within(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
@@ -248,8 +261,10 @@ def labels_in(axis: pa.Table) -> Labels:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    with write_aside(path) as aside, open(aside, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)  # to a file itself, NumPy does not say why it cannot write
+    with write_aside(path, parents=False) as aside:
+        aside.write_bytes(buffer.getbuffer())
 
 
 def _read_null(directory: RunDirectory) -> np.ndarray | None:

@@ -20,7 +20,6 @@ import torch
 from whence.errors import WhenceError
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
-from whence.rundir import write_aside
 from whence.significance import (
     MaskNull,
     PairSignificance,
@@ -30,6 +29,7 @@ from whence.significance import (
     sums_against_masks,
 )
 from whence.summaries import even_weights, extreme, merge, typical_sizes
+from whence.whole_files import write_aside
 
 __all__ = ["Labels", "NoiseFloor", "Scores", "Top"]
 

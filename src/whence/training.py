@@ -6,6 +6,7 @@ State of a run directory:
     run.json "training"                  → training begins again from the first step
     run.json "training" + checkpoint     → training goes on from the checkpoint's step
     run.json "trained"                   → the run is opened, nothing is trained
+    another process is training here     → this one waits for it
 
 A directory whose data, masks, options or frozen parameters are others than those asked for is refused.
 """
@@ -104,7 +105,7 @@ def fit(
         "architecture": repr(model),
         "loss": quantity.fingerprint(splits["train"].task),
     }
-    config = {
+    config: dict[str, Any] = {
         "status": "training",
         "identity": digest(identity),
         "source": None if source is None else source.to_json(),
@@ -114,55 +115,64 @@ def fit(
         "loss": quantity.name,
         "loss_fingerprint": quantity.fingerprint(splits["train"].task),
     }
+    given: dict[str, Any] = {"dev": splits.get("dev"), "test": splits.get("test"), "loss": loss}
     directory = None if out is None else RunDirectory(out)
-    if directory is not None and directory.exists():
-        before = directory.read_config()
-        if before.get("identity") != config["identity"]:
-            raise WhenceError("the directory holds another run", where=str(directory.path), got=_difference(before, config),
-                              mend="Give another directory, or delete this one.")  # fmt: skip
-        if before["status"] == "trained":
-            return open_run(
-                directory.path,
-                model=model,
-                train=splits["train"],
-                dev=splits.get("dev"),
-                test=splits.get("test"),
-                loss=loss,
-            )
-    elif directory is not None and directory.is_foreign():
-        raise WhenceError(
-            "a directory that is not a run", where=str(directory.path), expected="a new or empty directory, or a run"
-        )
+    loop = _Loop(model, splits, quantity, chosen, directory, config["identity"], progress)
+    if directory is None:
+        return _trained(loop, splits, given, config, None)
+    if not _is_trained(directory, config):
+        directory.begin()
+        with directory.locked():
+            if not _is_trained(directory, config):  # another process may have trained it while this one waited
+                return _trained(loop, splits, given, config, directory)
+    directory.tidy(CHECKPOINT)
+    return open_run(directory.path, model=model, train=splits["train"], **given)
+
+
+def _trained(loop: _Loop, splits: dict[str, Dataset], given: dict[str, Any], config: dict[str, Any],
+             directory: RunDirectory | None) -> Run:  # fmt: skip
+    """Train, from the beginning or the last checkpoint, and keep the run."""
     if directory is not None:
         directory.write_config(config)
-    loop = _Loop(model, splits, quantity, chosen, directory, progress)
     loop.run()
-    model.eval()
-    config.update(status="trained", results=loop.result(), seconds=round(loop.progress.seconds, 3))
-    others = {name: data for name, data in splits.items() if name != "train"}
-    run = Run(
-        model,
-        splits["train"],
-        dev=others.pop("dev", None),
-        test=others.pop("test", None),
-        loss=loss,
-        out=out,
-        config=config,
-    )
-    run.splits.update(others)
+    loop.model.eval()
+    config |= {"status": "trained", "results": loop.result(), "seconds": round(loop.progress.seconds, 3)}
+    run = Run(loop.model, splits["train"], **given, out=None if directory is None else directory.path, config=config)
+    run.splits.update({name: data for name, data in splits.items() if name not in run.splits})
     run.history = loop.progress.history
-    if run.directory is not None:
-        run.directory.remove(CHECKPOINT)
+    if directory is not None:
+        directory.remove(CHECKPOINT)
     return run
+
+
+def _is_trained(directory: RunDirectory, config: dict[str, Any]) -> bool:
+    """Whether the run of this description is finished there.
+
+    Raises:
+        WhenceError: the directory holds another run, or something else.
+    """
+    if not directory.exists():
+        if directory.is_foreign():
+            raise WhenceError(
+                "a directory that is not a run",
+                where=str(directory.path),
+                expected="a new or empty directory, or a run",
+            )
+        return False
+    before = directory.read_config()
+    if before.get("identity") != config["identity"]:
+        raise WhenceError("the directory holds another run", where=str(directory.path), got=_difference(before, config),
+                          mend="Give another directory, or delete this one.")  # fmt: skip
+    return bool(before["status"] == "trained")
 
 
 class _Loop:
     """One training, from its first or its last checkpointed step to the end."""
 
     def __init__(self, model: nn.Module, splits: dict[str, Dataset], loss: Quantity, options: TrainingOptions,
-                 directory: RunDirectory | None, progress: bool) -> None:  # fmt: skip
+                 directory: RunDirectory | None, identity: str, progress: bool) -> None:  # fmt: skip
         self.model, self.dev, self.loss = model, splits.get("dev"), loss
-        self.options, self.directory, self.show_bar = options, directory, progress
+        self.options, self.directory, self.identity, self.show_bar = options, directory, identity, progress
         self.device = next(model.parameters()).device
         self.schedule = Schedule(splits["train"], options)
         self.progress = Progress()
@@ -265,12 +275,12 @@ class _Loop:
 
     def _checkpoint(self) -> None:
         assert self.directory is not None
-        save(self.directory, self.progress, self.model, self.optimizer, self.scaler)
+        save(self.directory, self.identity, self.progress, self.model, self.optimizer, self.scaler)
 
     def _resume(self) -> None:
         if self.directory is None:
             return
-        before = restore(self.directory, self.model, self.optimizer, self.scaler)
+        before = restore(self.directory, self.identity, self.model, self.optimizer, self.scaler)
         if before is None:
             return
         self.progress = before

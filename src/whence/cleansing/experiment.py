@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from whence.evaluation.recipes import OwnLoop, recipe_of
 from whence.evaluation.workers import check_jobs
 from whence.run import Run
 from whence.rundir import RunDirectory
+from whence.score_store import making
 
 __all__ = ["cleanse"]
 
@@ -118,13 +120,14 @@ def cleanse(
     title = _named(name, action, by, method)
     trainings = Trainings(recipe_of(run, fit), run.train, run.splits.get("dev"), data, seed, jobs,
                           None if path is None else RunDirectory(path / "models"), progress)  # fmt: skip
-    ranking = _ranked(run, action, by, method, rows, trainings, runs, progress)
-    found = _tried(run, ranking, amounts, trainings, seeds, level, targets if isinstance(targets, str) else "given",
-                   None if path is None else path / title)  # fmt: skip
-    if found.path is not None:
-        directory = RunDirectory(found.path)
-        directory.write_table("cleansed.parquet", found.table())
-        directory.write_json("cleanse.json", {**found.to_json(), "seed": seed, "seeds": seeds, "runs": runs})
+    with run.in_use(), nullcontext() if path is None else making(path):
+        ranking = _ranked(run, action, by, method, rows, trainings, runs, progress)
+        found = _tried(run, ranking, amounts, trainings, seeds, level, targets if isinstance(targets, str) else "given",
+                       None if path is None else path / title)  # fmt: skip
+        if found.path is not None:
+            directory = RunDirectory(found.path)
+            directory.write_table("cleansed.parquet", found.table())
+            directory.write_json("cleanse.json", {**found.to_json(), "seed": seed, "seeds": seeds, "runs": runs})
     return found
 
 

@@ -17,7 +17,7 @@ def answer(as_json: bool, record: dict[str, Any], lines: list[str]) -> None:
     text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines)
     # A terminal of another encoding must not turn a label into a traceback.
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 def finite(value: Any) -> Any:

@@ -151,15 +151,15 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
 
     opened = open_run(run)
     targets = targets or next((split for split in ("test", "dev") if split in opened.splits), "test")
-    with interruptible(lambda: "finished retrainings are kept"):
+    with interruptible(lambda: "finished retrainings are kept"), opened.in_use():
         made = [score(opened, targets, method=method, progress=on_terminal()) for method in methods]
         with typed(**{option: f"--{option}" for option in ("subsets", "fraction", "seeds", "jobs", "level")}):
             found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind.replace("-", "_"),
                           level=level, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs, name=name,
                           progress=on_terminal())  # fmt: skip
-    lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
-    record = finite({**found.to_json(), "truth": full_path(found.path)})
-    opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]
+        lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
+        record = finite({**found.to_json(), "truth": full_path(found.path)})
+        opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]
     answer(as_json, record, lines)
 
 

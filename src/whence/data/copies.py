@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from whence.data.streams import numbered_lines
 from whence.data.tables import TABLES, open_table
 from whence.errors import WhenceError
-from whence.rundir import write_aside
+from whence.whole_files import write_aside
 
 __all__ = ["copy_table", "fitting_ending"]
 

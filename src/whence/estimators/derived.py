@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 from whence.errors import StaleScoresError
 from whence.estimators.dispatch import influence
 from whence.run import Run
+from whence.score_store import making
 from whence.scores import Scores
+from whence.whole_files import remove_whole
 
 __all__ = ["derived"]
 
@@ -22,5 +23,9 @@ def derived(run: Run, targets: Any, *, name: str, **options: Any) -> Scores:
     try:
         return influence(run, targets, name=name, **options)
     except StaleScoresError as stale:
-        shutil.rmtree(stale.directory)
-        return influence(run, targets, name=name, **options)
+        with run.in_use(), making(stale.directory):
+            try:  # another process may have made them while this one waited
+                return influence(run, targets, name=name, **options)
+            except StaleScoresError:
+                remove_whole(stale.directory)
+                return influence(run, targets, name=name, **options)

@@ -124,6 +124,8 @@ def influence(
         question = replace(question, method=chosen, estimator=METHODS[chosen])
     question.check_options()
     path = question.path(name)
+    if run.directory is not None:
+        run.directory.tidy()
     data = _chosen(question, path)
     prepared = cache(partial(_prepare, question, data))  # the expensive part, done when something is missing
 
@@ -152,6 +154,7 @@ def influence(
             at_once=question.estimator.at_once,
             shard=shard,
             width=sum(layer.units for layer in run.layers.values()),
+            while_made=run.in_use,
             progress=bar.update,
         )
 

@@ -28,6 +28,7 @@ import torch
 from whence.errors import WhenceError
 from whence.rundir import RunDirectory
 from whence.scores import Labels
+from whence.whole_files import clear_left
 
 __all__ = ["GroundTruth", "begin", "load_truth", "read_retraining", "record_name"]
 
@@ -121,6 +122,7 @@ def begin(path: str | os.PathLike[str], rows: Labels, targets: Labels, instances
         WhenceError: the directory holds a truth of other data, another recipe or other subsets, or something else.
     """
     directory = RunDirectory(path)
+    directory.begin()
     if directory.has("truth.json"):
         before = directory.read_json("truth.json")
         now = {"format": FORMAT, **settings}
@@ -129,9 +131,10 @@ def begin(path: str | os.PathLike[str], rows: Labels, targets: Labels, instances
             raise WhenceError("retrainings of other data, another recipe or other subsets", where=str(directory.path),
                               got=f"another {', another '.join(names)}",
                               mend="Give another directory, or delete this one.")  # fmt: skip
-    elif directory.path.is_dir() and any(not file.name.endswith(".tmp") for file in directory.path.iterdir()):
+    elif any(not file.name.endswith((".tmp", ".lock")) for file in directory.path.iterdir()):
         raise WhenceError("a directory that holds no ground truth", where=str(directory.path),
                           expected="a new or empty directory, or one that an earlier call made")  # fmt: skip
+    clear_left(directory.path)
     # truth.json is written first: what a killed process leaves is then known as its own.
     directory.write_json("truth.json", {"format": FORMAT, **settings})
     for name, labels in (("rows", rows), ("targets", targets)):
@@ -159,12 +162,12 @@ def load_truth(path: str | os.PathLike[str]) -> GroundTruth:
         raise WhenceError(
             "a damaged file", where=str(directory.path / "truth.json"), expected="numbers of subsets and seeds"
         )
-    rows, targets, instances = (directory.read_table(f"{name}.parquet") for name in ("rows", "targets", "instances"))
     pairs = [(subset, number) for subset in range(settings["subsets"]) for number in range(settings["seeds"])]
     missing = [pair for pair in pairs if not directory.has(record_name(*pair))]
     if missing:
         raise WhenceError("unfinished retrainings", where=str(path), got=f"{len(missing)} of {len(pairs)} missing",
                           mend="Give the same call again to finish them.")  # fmt: skip
+    rows, targets, instances = (directory.read_table(f"{name}.parquet") for name in ("rows", "targets", "instances"))
     records = [read_retraining(directory, *pair) for pair in pairs]
     return assemble(_labels(rows), _labels(targets), _labels(instances), instances["row"].to_numpy(), settings, records)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from whence.forward import predict
 from whence.quantities import quantity_named
 from whence.run import Run
 from whence.rundir import RunDirectory
+from whence.score_store import making
 from whence.scores import Labels
 
 __all__ = ["Kind", "Level", "retrain"]
@@ -66,7 +68,7 @@ def retrain(
         rows: ids (of groups at level "group"), or lists of them for "removal". By default "leave_one_out" takes each group;
             of instances they must be given.
         seed: of subsets and trainings.
-        out: a directory that keeps each finished retraining; the same call resumes.
+        out: a directory that keeps each finished retraining; the same call resumes. A second process that would fill it waits.
         jobs: processes; -1 for as many as there are cores. With 1, ``joblib.parallel_config`` decides, so its Dask and Ray
             backends spread the work (``out`` must then be a directory that all machines share).
         fit: your own training loop, (instances, seed) → module. For ``jobs`` it must be picklable by cloudpickle.
@@ -98,14 +100,17 @@ def retrain(
         "targets": data.fingerprint(),
     }
     labels = Labels(data.ids, data.all_names())
-    directory = None if out is None else begin(out, axis, labels, instances, owners, settings)
-    work = _Work(recipe, run.train, data, owners, kind == "random", seed, None if directory is None else directory.path)
     pairs = [(subset, number) for subset in range(len(members)) for number in range(seeds)]
-    todo = [pair for pair in pairs if directory is None or not directory.has(record_name(*pair))]
-    made = in_processes(work, [(members[subset], subset, number) for subset, number in todo], jobs=jobs,
-                        done=len(pairs) - len(todo), progress=progress)  # fmt: skip
-    fresh = dict(zip(todo, made, strict=True))
-    records = [fresh[pair] if pair in fresh else _read(directory, members[pair[0]], pair) for pair in pairs]
+    with nullcontext() if out is None else making(Path(out)):
+        directory = None if out is None else begin(out, axis, labels, instances, owners, settings)
+        work = _Work(
+            recipe, run.train, data, owners, kind == "random", seed, None if directory is None else directory.path
+        )
+        todo = [pair for pair in pairs if directory is None or not directory.has(record_name(*pair))]
+        made = in_processes(work, [(members[subset], subset, number) for subset, number in todo], jobs=jobs,
+                            done=len(pairs) - len(todo), progress=progress)  # fmt: skip
+        fresh = dict(zip(todo, made, strict=True))
+        records = [fresh[pair] if pair in fresh else _read(directory, members[pair[0]], pair) for pair in pairs]
     return assemble(axis, labels, instances, owners, settings, records)
 
 
@@ -141,7 +146,7 @@ class _Work:
             model = self.recipe.train(self.train.select(members[self.owners]), training_seed(self.seed, number))
             record = {"members": members, **self._measure(model)}
         if self.path is not None:
-            write_retraining(RunDirectory(self.path), subset, number, record)
+            write_retraining(RunDirectory(self.path, begun=True), subset, number, record)
         return record
 
     def _measure(self, model: torch.nn.Module) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from whence.reporting.headings import run_name
 from whence.reporting.render import render
 from whence.reporting.trust import Trust, assess
 from whence.run import Run
-from whence.rundir import write_aside
+from whence.whole_files import write_aside
 
 __all__ = ["Finding", "Trust", "assess", "findings", "report"]
 
@@ -85,16 +85,19 @@ def report(
             got=f"{audit.table.num_rows} rows",
             expected=f"the {len(run.train)} training ids of the run, in their order",
         )
-    if against is None:
-        page = render(gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress))
-    else:
-        from whence.comparison import compare  # with whence.evaluation, which few programs need
-        from whence.reporting.comparison_page import render_comparison
+    with run.in_use():
+        if against is None:
+            page = render(
+                gather(run, audit=audit, targets=targets, method=method, top=top, limit=limit, progress=progress)
+            )
+        else:
+            from whence.comparison import compare  # with whence.evaluation, which few programs need
+            from whence.reporting.comparison_page import render_comparison
 
-        found = compare(run, against, audits=(audit, None), method=method, top=top, limit=limit, progress=progress)
-        page = render_comparison(found)
-    with write_aside(target) as aside:
-        aside.write_text(page, encoding="utf-8", newline="\n")
+            found = compare(run, against, audits=(audit, None), method=method, top=top, limit=limit, progress=progress)
+            page = render_comparison(found)
+        with write_aside(target) as aside:
+            aside.write_text(page, encoding="utf-8", newline="\n")
     return target
 
 

@@ -24,7 +24,7 @@ from whence.fingerprints import digest
 from whence.forward import evaluating
 from whence.models.encoders.folder import Encoder
 from whence.models.encoders.network import pooled
-from whence.rundir import write_aside
+from whence.whole_files import write_aside
 
 __all__ = ["featured"]
 
@@ -69,10 +69,15 @@ def _compute(encoder: Encoder, tokens: TokenInputs, path: Path) -> None:
     if torch.cuda.is_available():
         base.cuda()
     device = next(base.parameters()).device
-    features = np.lib.format.open_memmap(path, "w+", np.float32, (len(tokens), encoder.width))
-    with evaluating(base), torch.no_grad():
+    described = {"descr": "<f4", "fortran_order": False, "shape": (len(tokens), encoder.width)}
+    # Not by a memory map: where the disk is full, that ends the process without a word.
+    with evaluating(base), torch.no_grad(), open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, described)
+        first, size = file.tell(), 4 * encoder.width
         for rows in together(tokens.lengths, np.arange(len(tokens)), 256, tokens_at_once(device)):
             given: Any = to_device(tokens.gather(rows), device)
             states = base(**given).last_hidden_state  # (B, L, H)
-            features[rows] = pooled(states, given["attention_mask"]).cpu().numpy()
-    features.flush()
+            features = pooled(states, given["attention_mask"]).cpu().numpy().astype("<f4", copy=False)
+            for row, feature in zip(rows.tolist(), features, strict=True):
+                file.seek(first + size * row)
+                file.write(feature.tobytes())
