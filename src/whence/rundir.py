@@ -11,7 +11,8 @@
     audit.parquet, groups.parquet, evaluation.json, report.html
 
 Every file is written beside its place and renamed, so a killed process leaves either the old file or the new one.
-No file holds a pickle.
+No file holds a pickle. Whoever made a directory, what lies in it is read within limits (``whence.guarded``), and no link in it
+leads out of it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -32,19 +34,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from whence.errors import WhenceError
+from whence.guarded import read_array, read_parquet, regular, strict_json
 
 __all__ = ["FORMAT", "RunDirectory", "write_aside"]
 
 FORMAT = 1
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+_FREE = 2**28  # bytes that a table may unpack to, of whatever size it is
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
 
 
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; when the block ends without an error it becomes ``path``, else it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path beside ``path``; when the block ends without an error it becomes ``path``, else it is removed.
+
+    Raises:
+        WhenceError: nothing can be written there: a directory is in its place, or it is not allowed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise _unwritable(path, error) from error
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         yield aside
@@ -52,9 +63,17 @@ def write_aside(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         aside.chmod(0o666 & ~_UMASK)  # some writers make files that only their owner can read
         os.replace(aside, path)
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        aside.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> WhenceError:
+    return WhenceError("a file that cannot be written", where=str(path), got=error.strerror,
+                       mend="Move what is in its place, or name another.")  # fmt: skip
 
 
 class RunDirectory:
@@ -69,6 +88,20 @@ class RunDirectory:
         self.path, self.mend = Path(path), mend
         if self.path.exists() and not self.path.is_dir():
             raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
+
+    def place(self, name: str) -> Path:
+        """The path of something in the directory.
+
+        Raises:
+            WhenceError: a link there leads out of the directory: what is read and written would be somebody else's.
+        """
+        path = self.path / name
+        home = os.path.realpath(self.path)
+        if os.path.commonpath([home, os.path.realpath(path)]) != home:
+            raise WhenceError("a link out of the directory", where=str(path), got=os.path.realpath(path),
+                              expected=f"something in {self.path}",
+                              mend="Put what it points to in its place, if you trust it.")  # fmt: skip
+        return path
 
     @property
     def config_path(self) -> Path:
@@ -108,10 +141,11 @@ class RunDirectory:
         self.write_json("run.json", {"format": FORMAT, **config})
 
     def read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            record = strict_json(self.place(name))
+        except WhenceError:
+            raise
+        except (OSError, ValueError, MemoryError) as error:
             raise self.damaged(name, str(error), "JSON") from error
         if not isinstance(record, dict):
             raise self.damaged(name, type(record).__name__, "a JSON object")
@@ -123,11 +157,12 @@ class RunDirectory:
 
     def read_tensors(self, name: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """The tensors of a safetensors file and its metadata."""
-        path = self.path / name
+        path = self.place(name)
         try:
+            regular(path)
             with safe_open(path, framework="pt", device=device) as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
             raise self.damaged(name, str(error), "safetensors") from error
 
     def write_tensors(
@@ -139,11 +174,19 @@ class RunDirectory:
             save_file(owned, aside, metadata=dict(metadata or {}))
 
     def read_table(self, name: str) -> pa.Table:
-        path = self.path / name
+        """A table of plain columns; text is large_string."""
+        path = self.place(name)
         try:
-            return pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
+            return read_parquet(path, nested=False, free=_FREE)
+        except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
             raise self.damaged(name, str(error), "Parquet") from error
+
+    def read_array(self, name: str) -> np.ndarray:
+        path = self.place(name)
+        try:
+            return read_array(path)
+        except (OSError, ValueError, MemoryError) as error:
+            raise self.damaged(name, str(error), "an array") from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with write_aside(self.path / name) as aside:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from whence.guarded import regular, strict_json
 from whence.rundir import write_aside
 
 __all__ = ["ScoreMatrix"]
@@ -22,6 +23,7 @@ __all__ = ["ScoreMatrix"]
 _CODEC = "zstd"
 _WORTH = 0.8  # of its size, or less, for compression to be used
 _SAMPLE = 2**20  # numbers that compression is tried on
+_OVERHEAD = 2**16  # bytes of a compressed block beside its content, at most
 _FLOAT = np.dtype("<f4")
 
 
@@ -75,10 +77,13 @@ class ScoreMatrix:
             OSError, ValueError: the file is not there, or of another size, or not compressed as it should be.
         """
         path, size = self.path / self.name(number), self.rows * self.columns
+        found = regular(path)
         if self.packed:
+            if found > 2 * size * _FLOAT.itemsize + _OVERHEAD:
+                raise ValueError(f"{found:,} bytes for {size * _FLOAT.itemsize:,} that they hold")
             raw = pa.decompress(path.read_bytes(), decompressed_size=size * _FLOAT.itemsize, codec=_CODEC)
             return np.frombuffer(raw, _FLOAT, size).reshape(self.rows, self.columns)[:rows]
-        if (found := path.stat().st_size) != size * _FLOAT.itemsize:
+        if found != size * _FLOAT.itemsize:
             raise ValueError(f"{found:,} bytes in place of {size * _FLOAT.itemsize:,}")
         return np.memmap(path, _FLOAT, "r", shape=(self.rows, self.columns))[:rows]
 
@@ -90,10 +95,7 @@ class ScoreMatrix:
             OSError, ValueError: zarr.json is not there, or damaged.
         """
         if self._packed is None:
-            try:
-                described = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))
-            except RecursionError as error:
-                raise ValueError("zarr.json is nested too deeply") from error
+            described = strict_json(self.path / "zarr.json")
             codecs = described.get("codecs") if isinstance(described, dict) else None
             if not isinstance(codecs, list):
                 raise ValueError("no codecs in zarr.json")

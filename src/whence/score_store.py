@@ -60,7 +60,7 @@ class StoredScores(Scores):
 
     @cached_property
     def matrix(self) -> ScoreMatrix:
-        return ScoreMatrix(self.directory.path / MATRIX, self.info["block_rows"], self.shape[1])
+        return ScoreMatrix(self.directory.place(MATRIX), self.info["block_rows"], self.shape[1])
 
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
         if not self.info.get("matrix", True):
@@ -94,7 +94,7 @@ class StoredScores(Scores):
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        found = _read_array(self.directory, "sizes.npy")
+        found = self.directory.read_array("sizes.npy")
         if found.dtype != np.float64 or found.shape != self.shape[1:]:
             raise self.directory.damaged("sizes.npy", f"{found.dtype} {found.shape}", f"float64 {self.shape[1:]}")
         return found
@@ -255,17 +255,9 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def _read_null(directory: RunDirectory) -> np.ndarray | None:
     if not directory.has("null.npy"):
         return None
-    null = _read_array(directory, "null.npy")
+    null = directory.read_array("null.npy")
     if null.dtype != np.float32 or null.ndim != 2 or not np.isfinite(null).all():
         raise directory.damaged("null.npy", f"{null.dtype} {null.shape}", "finite float32 [S, M]")
     return null
 
 
-def _read_array(directory: RunDirectory, name: str) -> np.ndarray:
-    try:
-        array = np.load(directory.path / name, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise directory.damaged(name, str(error), "an array") from error
-    if not isinstance(array, np.ndarray):
-        raise directory.damaged(name, type(array).__name__, "an array")
-    return array

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from whence.data import Dataset
@@ -133,7 +134,8 @@ def _instances(run: Run) -> tuple[str, str]:
             f"the table has {len(stored):,} rows for {len(wanted):,}, and lacks {', '.join(missing) or 'no column'}",
         )
     for name in wanted.column_names:
-        if not stored[name].equals(wanted[name]):
+        column = wanted[name]
+        if not stored[name].equals(column.cast(pa.large_string()) if pa.types.is_string(column.type) else column):
             return "differs", f"column {name} is not that of the data"
     return "ok", f"{len(wanted):,} ids, labels and groups"
 

@@ -22,6 +22,7 @@ from typing import cast
 import numpy as np
 
 from whence.errors import WhenceError
+from whence.guarded import refuse_bomb, regular
 
 __all__ = ["MAX_BYTES", "PAIRS", "SPLITS", "Arrays", "read_npz"]
 
@@ -114,7 +115,7 @@ def read_npz(path: Path) -> Arrays:
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        if path.stat().st_size == 0:
+        if regular(path) == 0:
             raise WhenceError("an empty file", where=path, got="0 bytes", expected="an .npz archive")
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -190,6 +191,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
                           got=f"{info.file_size - member.offset} bytes of data",
                           expected=f"{member.bytes} for shape {list(shape)} of {dtype}",
                           mend="Write the archive again.")  # fmt: skip
+    try:
+        refuse_bomb(info.compress_size, info.file_size)
+    except ValueError as error:
+        raise WhenceError("an array that unpacks to far more than it weighs", where=where, got=str(error),
+                          mend="If that is right, store it with numpy.savez.") from error  # fmt: skip
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE}.get(info.compress_type, math.inf)
     if info.compress_size > path.stat().st_size or info.file_size > most * info.compress_size + _HEADER:
         raise WhenceError("an archive that promises more than it holds", where=where,
