@@ -3,6 +3,7 @@
     regular         a file with an end: no directory, and no pipe or device, which may never give one
     refuse_bomb     what unpacks to far more than it weighs
     strict_json     no NaN, no infinity, no key twice
+    npy_header      what an array says of itself
     read_array      .npy without objects, whose header agrees with the file's size
     read_parquet    flat Parquet, counted as it unpacks
 
@@ -16,14 +17,15 @@ import math
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["FREE", "read_array", "read_parquet", "refuse_bomb", "regular", "strict_json"]
+__all__ = ["FREE", "npy_header", "read_array", "read_parquet", "refuse_bomb", "regular", "strict_json"]
 
 FREE = 2**30
 """Bytes that anything may unpack to."""
@@ -83,15 +85,36 @@ def _finite(digits: str) -> float:
     return value
 
 
-def read_array(path: Path) -> np.ndarray:
-    """The array of an .npy file; nothing is allocated that the file does not hold."""
-    regular(path)
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """What an .npy file says of itself, up to where its data begin: shape, whether in Fortran order, and dtype.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
     try:
-        # Mapped, a header that promises more than the file holds is refused; other kinds of files are no memmap.
-        mapped = np.lib.format.open_memmap(path, mode="r")
-    except (MemoryError, OverflowError, SyntaxError, TypeError, RecursionError) as error:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version}")
+        old = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except (TypeError, SyntaxError, TokenError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(str(error) or "a header that makes no sense") from error
-    return np.array(mapped)
+    return tuple(int(size) for size in shape), bool(fortran), dtype
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of an .npy file; no memory is taken for what the file does not hold."""
+    size = regular(path)
+    with open(path, "rb") as file:
+        shape, fortran, dtype = npy_header(file)
+        promised, found = math.prod(shape) * dtype.itemsize, size - file.tell()
+        if dtype.hasobject:
+            raise ValueError("Python objects, which are pickles")
+        if min(shape, default=0) < 0 or promised != found:
+            raise ValueError(f"{found:,} bytes for shape {list(shape)} of {dtype}")
+        flat = np.fromfile(file, dtype, math.prod(shape))
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def read_parquet(

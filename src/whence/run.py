@@ -71,7 +71,7 @@ class Run:
         self.directory = None if out is None else RunDirectory(out)
         self.history: list[dict[str, float]] = []
         if self.directory is not None and self.directory.has("history.parquet"):
-            self.history = self.directory.read_table("history.parquet").to_pylist()
+            self.history = _history(self.directory)
         if self.directory is not None and not self.config.get("opened"):
             self.save(replace=replace)
 
@@ -150,6 +150,15 @@ class Run:
                 "frozen": frozen(self.model),
             }
         )
+
+
+def _history(directory: RunDirectory) -> list[dict[str, float]]:
+    table = directory.read_table("history.parquet")
+    for name in table.column_names:
+        if not pa.types.is_floating(table[name].type) and not pa.types.is_integer(table[name].type):
+            raise directory.damaged("history.parquet", f"column {name} of type {table[name].type}", "numbers")
+    rows: list[dict[str, float]] = table.to_pylist()
+    return rows
 
 
 def as_splits(train: Any, *, dev: Any = None, test: Any = None) -> dict[str, Dataset]:
@@ -245,7 +254,9 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
         train = Source.from_json(config["source"]).load()
     if config.get("model_spec"):
         spec = ModelSpec.from_json(config["model_spec"])
-        built, train = build(spec, train, seed=0)
+        # A description may promise any width; the weights have to be there.
+        most = directory.count_numbers("model.safetensors")
+        built, train = build(spec, train, seed=0, most_weights=most)
         model = built if model is None else model
     if model is None:
         raise WhenceError("the run was trained with a model of your own", where=str(directory.path),
@@ -254,7 +265,7 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     weights, _ = directory.read_tensors("model.safetensors")
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise WhenceError(
             "the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)
         ) from error

@@ -18,6 +18,7 @@ leads out of it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -84,7 +85,7 @@ class RunDirectory:
         mend: what can be done about a damaged file in it, as a sentence.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, mend: str = "") -> None:
+    def __init__(self, path: str | os.PathLike[str], *, mend: str = "Put it back as it was, or fit again.") -> None:
         self.path, self.mend = Path(path), mend
         if self.path.exists() and not self.path.is_dir():
             raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
@@ -165,6 +166,16 @@ class RunDirectory:
         except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
             raise self.damaged(name, str(error), "safetensors") from error
 
+    def count_numbers(self, name: str) -> int:
+        """How many numbers the tensors of a safetensors file have; none of them is read."""
+        path = self.place(name)
+        try:
+            regular(path)
+            with safe_open(path, framework="pt") as file:
+                return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise self.damaged(name, str(error), "safetensors") from error
+
     def write_tensors(
         self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
     ) -> None:
@@ -193,7 +204,8 @@ class RunDirectory:
             pq.write_table(table, aside, compression="zstd")
 
     def has(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        """Whether something is there; what is no file is refused when it is read."""
+        return os.path.lexists(self.path / name)
 
     def clear(self) -> None:
         """Delete what was made from a run, all but its description, weights and instances, which are overwritten."""
@@ -206,4 +218,7 @@ class RunDirectory:
             self.remove(name)
 
     def remove(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError) as error:
+            raise _unwritable(self.path / name, error) from error

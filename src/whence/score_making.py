@@ -214,7 +214,7 @@ def _begin(scores: StoredScores, sample: np.ndarray, sizes: np.ndarray) -> None:
         except OSError:
             if not belongs(scores.directory, scores.info):
                 raise
-            theirs = labels_in(scores.directory.read_table("targets.parquet")).ids
+            theirs = labels_in(scores.directory, "targets.parquet").ids
             if not np.array_equal(theirs, columns.ids):  # wrong predictions, of which machines may differ in the last
                 raise WhenceError("another process chose other targets", where=str(path), got=f"{len(theirs)} of its own",
                                   mend="Give the same command again: it takes those.") from None  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from whence.guarded import regular, strict_json
-from whence.rundir import write_aside
+from whence.rundir import RunDirectory, write_aside
 
 __all__ = ["ScoreMatrix"]
 
@@ -74,9 +74,9 @@ class ScoreMatrix:
         """The first rows of a block, read-only; from the file itself where it is not compressed.
 
         Raises:
-            OSError, ValueError: the file is not there, or of another size, or not compressed as it should be.
+            OSError, ValueError: the file is not there, leads elsewhere, is of another size, or not compressed as it should be.
         """
-        path, size = self.path / self.name(number), self.rows * self.columns
+        path, size = RunDirectory(self.path).place(self.name(number)), self.rows * self.columns
         found = regular(path)
         if self.packed:
             if found > 2 * size * _FLOAT.itemsize + _OVERHEAD:
@@ -95,7 +95,7 @@ class ScoreMatrix:
             OSError, ValueError: zarr.json is not there, or damaged.
         """
         if self._packed is None:
-            described = strict_json(self.path / "zarr.json")
+            described = strict_json(RunDirectory(self.path).place("zarr.json"))
             codecs = described.get("codecs") if isinstance(described, dict) else None
             if not isinstance(codecs, list):
                 raise ValueError("no codecs in zarr.json")

@@ -120,7 +120,7 @@ def fit(
         if before.get("identity") != config["identity"]:
             raise WhenceError("the directory holds another run", where=str(directory.path), got=_difference(before, config),
                               mend="Give another directory, or delete this one.")  # fmt: skip
-        if before["status"] == "trained":
+        if before.get("status") == "trained":
             return open_run(
                 directory.path,
                 model=model,
@@ -309,8 +309,14 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What sets two runs apart, in a few words."""
-    names = [name for name, value in now["options"].items() if (before.get("options") or {}).get(name) != value]
+    options = before.get("options")
+    options = options if isinstance(options, dict) else {}
+    names = [name for name, value in now["options"].items() if options.get(name) != value]
     names += [name for name in ("source", "model_spec") if before.get(name) != now[name]]
-    if moved := sorted(set(before.get("frozen") or ()) ^ set(now["frozen"])):
+    if moved := sorted(set(map(str, _listed(before.get("frozen")))) ^ set(now["frozen"])):
         names.append(f"frozen parameters ({moved[0]}{f' and {len(moved) - 1} more' if moved[1:] else ''})")
     return "other " + ", ".join(names) if names else "other data or masks"
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

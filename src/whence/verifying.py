@@ -30,6 +30,7 @@ from whence.estimators.targets import candidates
 from whence.masks import philox4x32
 from whence.quantities import quantity_named
 from whence.run import Run, instance_table, open_run
+from whence.rundir import RunDirectory
 from whence.score_store import StoredScores, load_scores
 from whence.summaries import Summary, typical_sizes
 
@@ -93,9 +94,11 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
         Check("run", "ok", f"data, weights, model and loss of fingerprint {run.fingerprint()[:8]}"),
     ]
     checks.append(_caught("instances", lambda: _instances(run)))
+    assert run.directory is not None
     for folder in sorted((directory / "scores").glob("*/")):
         if not folder.name.startswith("."):
-            checks.append(_caught(f"scores/{folder.name}", partial(_scores, run, folder, rows)))
+            name = f"scores/{folder.name}"
+            checks.append(_caught(name, partial(_scores, run, run.directory, name, rows)))
     return checks
 
 
@@ -140,8 +143,8 @@ def _instances(run: Run) -> tuple[str, str]:
     return "ok", f"{len(wanted):,} ids, labels and groups"
 
 
-def _scores(run: Run, path: Path, rows: int) -> tuple[str, str]:
-    scores = load_scores(path)
+def _scores(run: Run, directory: RunDirectory, name: str, rows: int) -> tuple[str, str]:
+    scores = load_scores(directory.place(name))
     if scores.info.get("run") != run.fingerprint():
         return "differs", "they are of other weights, masks or training data"
     method = METHODS.get(str(scores.info.get("method")))

@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 
 from whence.errors import WhenceError
-from whence.guarded import refuse_bomb, regular
+from whence.guarded import npy_header, refuse_bomb, regular
 
 __all__ = ["MAX_BYTES", "PAIRS", "SPLITS", "Arrays", "read_npz"]
 
@@ -164,13 +164,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     with archive.open(info) as file:
         head = io.BytesIO(file.read(_HEADER))
     try:
-        version = np.lib.format.read_magic(head)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version}")
-        old = version == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(head)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        shape, fortran, dtype = npy_header(head)
+    except ValueError as error:
         raise WhenceError("an array with an unreadable header", where=where, got=str(error).split("\n")[0],
                           expected="NumPy's .npy format",
                           mend="Write the archive again.") from error  # fmt: skip
@@ -181,7 +176,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     if not shape or any(size < 0 for size in shape):
         raise WhenceError("an array without rows", where=where, got=f"shape {list(shape)}",
                           expected="[N, ...]")  # fmt: skip
-    member = _Member(name, tuple(int(size) for size in shape), dtype, bool(fortran), head.tell())
+    member = _Member(name, shape, dtype, fortran, head.tell())
     _check_shape(member, where, labels)
     if member.bytes > MAX_BYTES:
         raise WhenceError("an array that is too large", where=where, got=f"{member.bytes / 2**30:.4g} GiB",

@@ -106,11 +106,11 @@ class Question:
         """The directory of the scores, by default called by method, targets and quantity; None for a run without one.
 
         Raises:
-            WhenceError: not a name.
+            WhenceError: not a name, or that of a link out of the run.
         """
         if self.run.directory is None:
             return None
-        return self.run.directory.path / "scores" / _safe(self.default_name() if name is None else name)
+        return self.run.directory.place(f"scores/{_safe(self.default_name() if name is None else name)}")
 
     def default_name(self) -> str:
         """Method, targets and quantity; what else sets scores apart is told by a few digits of its hash."""
@@ -124,6 +124,12 @@ class Question:
 
 
 def _safe(label: str) -> str:
-    if not label or label in (".", "..") or Path(label).name != label or any(c in label for c in '<>:"\\|?*\0'):
+    if (
+        not isinstance(label, str)
+        or not label
+        or label in (".", "..")
+        or Path(label).name != label
+        or any(c in label for c in '<>:"\\|?*\0')
+    ):
         raise WhenceError("not a name for scores", got=repr(label), expected="letters, digits and hyphens")
     return label

@@ -88,7 +88,7 @@ def evaluate(run: Run, scores: Mapping[str, Scores], targets: str = "test", *, k
     name = f"{kind}-{level}-{targets}" if name is None else name
     if not name or name in (".", "..") or Path(name).name != name or "\\" in name:
         raise WhenceError("not a name for retrainings", got=repr(name), expected="letters, digits and hyphens")
-    path = run.directory.path / "truth" / name
+    path = run.directory.place(f"truth/{name}")
     rows = None
     if kind == "leave_one_out" and level == "instance":
         rows = draw_rows(run.train.ids, subsets, seed).tolist()
