@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 __all__ = ["FREE", "npy_header", "read_array", "read_parquet", "refuse_bomb", "regular", "strict_json"]
 
-FREE = 2**30
+FREE = 2**28
 """Bytes that anything may unpack to."""
 
 _RATIO = 200  # beyond these, how many times its size; texts and numbers shrink to a tenth, one-hot rows to a hundredth

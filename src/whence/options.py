@@ -56,7 +56,7 @@ class TrainingOptions:
     autocast: Literal["off", "bfloat16", "float16"] = _option(
         "off", "mixed precision: off, bfloat16 or float16", choices=("off", "bfloat16", "float16")
     )
-    workers: int = _option(0, "processes that gather batches", low=0)
+    workers: int = _option(0, "processes that gather batches", low=0, high=1024)
     checkpoint_seconds: float = _option(
         300.0, "most seconds between checkpoints; one is also made after each epoch", low=0
     )

@@ -67,7 +67,8 @@ class Run:
         if not attached(model):
             raise WhenceError("no turn-over dropout in the model", where=type(model).__name__,
                               mend="Call whence.attach(model) before training.")  # fmt: skip
-        probe(model, self.train)
+        for data in self.splits.values():
+            probe(model, data)
         self.directory = None if out is None else RunDirectory(out)
         self.history: list[dict[str, float]] = []
         if self.directory is not None and self.directory.has("history.parquet"):
@@ -178,12 +179,19 @@ def probe(model: nn.Module, data: Dataset) -> None:
     """Call the model on two instances, so that every masked layer knows its width.
 
     Raises:
-        WhenceError: the model's outputs do not fit the task, or a masked layer was not reached.
+        WhenceError: the model cannot be called on such inputs, its outputs do not fit the task, or a masked layer was not reached.
     """
     layers = attached(model)
     with evaluating(model), full() as context, torch.no_grad():
         batch = data.batch(np.arange(min(2, len(data)))).to(device_of(model))
-        given = outputs(model, batch.inputs)
+        try:
+            given = outputs(model, batch.inputs)
+        except WhenceError:
+            raise
+        except Exception as error:  # whatever a module of the user's raises
+            raise WhenceError("the model cannot be called on these inputs", where=type(model).__name__,
+                              got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                              mend="Give inputs of the shape and type that its forward pass takes.") from error  # fmt: skip
     if given.shape != (len(batch.targets), data.task.outputs):
         raise WhenceError("the model's outputs do not fit the targets", where=type(model).__name__,
                           got=f"shape {tuple(given.shape)}", expected=f"{(len(batch.targets), data.task.outputs)}")  # fmt: skip

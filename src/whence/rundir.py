@@ -42,7 +42,6 @@ __all__ = ["FORMAT", "RunDirectory", "write_aside"]
 FORMAT = 1
 _UMASK = os.umask(0)
 os.umask(_UMASK)
-_FREE = 2**28  # bytes that a table may unpack to, of whatever size it is
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
 
 
@@ -188,7 +187,7 @@ class RunDirectory:
         """A table of plain columns; text is large_string."""
         path = self.place(name)
         try:
-            return read_parquet(path, nested=False, free=_FREE)
+            return read_parquet(path, nested=False)
         except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
             raise self.damaged(name, str(error), "Parquet") from error
 
@@ -216,6 +215,13 @@ class RunDirectory:
         for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
                      "checkpoint.safetensors"):  # fmt: skip
             self.remove(name)
+
+    def abandon(self) -> None:
+        """Delete what a training that failed has begun, and the directory if nothing else is in it."""
+        for name in _FILES:
+            self.remove(name)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def remove(self, name: str) -> None:
         try:

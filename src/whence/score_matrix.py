@@ -95,7 +95,10 @@ class ScoreMatrix:
             OSError, ValueError: zarr.json is not there, or damaged.
         """
         if self._packed is None:
-            described = strict_json(RunDirectory(self.path).place("zarr.json"))
+            try:
+                described = strict_json(RunDirectory(self.path).place("zarr.json"))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"zarr.json: {error}") from error
             codecs = described.get("codecs") if isinstance(described, dict) else None
             if not isinstance(codecs, list):
                 raise ValueError("no codecs in zarr.json")

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from whence.arguments import whole
 from whence.errors import WhenceError
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
@@ -190,9 +191,7 @@ class Scores:
             k: how many; at most N.
             harmful: the smallest scores in place of the largest.
         """
-        if k < 1:
-            raise WhenceError("no rows asked for", where="top", got=f"k = {k}", expected="at least 1")
-        k = min(k, len(self.rows))
+        k = min(whole(k, "k"), len(self.rows))
         sign = -1 if harmful else 1
         kept = self.info.get("summary_k", 0)
         if k <= kept or kept >= self.info["block_rows"]:  # small blocks are summarized whole

@@ -92,7 +92,8 @@ def fit(
                           expected="inputs [B, channels, height, width]", mend="Use augment none.")  # fmt: skip
     quantity = loss if isinstance(loss, Quantity) else loss_of(splits["train"].task, loss)
     model.to(chosen.torch_device())
-    probe(model, splits["train"])
+    for data in splits.values():
+        probe(model, data)
     spec = getattr(model, "whence_spec", None)
     identity = {
         "data": {name: data.fingerprint() for name, data in splits.items()},
@@ -115,6 +116,7 @@ def fit(
         "loss_fingerprint": quantity.fingerprint(splits["train"].task),
     }
     directory = None if out is None else RunDirectory(out)
+    begins = directory is not None and not directory.exists()
     if directory is not None and directory.exists():
         before = directory.read_config()
         if before.get("identity") != config["identity"]:
@@ -136,7 +138,12 @@ def fit(
     if directory is not None:
         directory.write_config(config)
     loop = _Loop(model, splits, quantity, chosen, directory, progress)
-    loop.run()
+    try:
+        loop.run()
+    except WhenceError:
+        if directory is not None and begins:  # what cannot be trained leaves nothing behind
+            directory.abandon()
+        raise
     model.eval()
     config.update(status="trained", results=loop.result(), seconds=round(loop.progress.seconds, 3))
     others = {name: data for name, data in splits.items() if name != "train"}

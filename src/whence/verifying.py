@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from whence.arguments import whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import at_level, at_rows, evenly
@@ -79,8 +80,7 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
     Raises:
         WhenceError: no run there, or fewer than one row.
     """
-    if rows < 1:
-        raise WhenceError("nothing to score anew", where="rows", got=rows, expected="at least 1")
+    rows = whole(rows, "rows")
     directory = Path(path)
     if not (directory / "run.json").is_file():
         open_run(path)  # says what is missing
@@ -107,7 +107,17 @@ def _caught(what: str, check: Callable[[], tuple[str, str]]) -> Check:
         return Check(what, *check())
     except WhenceError as error:
         return Check(what, "differs", str(error))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, EOFError, MemoryError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        EOFError,
+        MemoryError,
+    ) as error:
         return Check(what, "differs", f"files that cannot be made sense of ({type(error).__name__}: {error})")
 
 

@@ -128,7 +128,7 @@ def safetensors(header: Any, content: bytes = b"", length: int | None = None) ->
 
 def long_column(path: Path, name: str, rows: int) -> None:
     """A small Parquet file of very many equal rows."""
-    part = pa.table({name: pa.array(np.zeros(10**6, np.int64))})
+    part = pa.table({other: pa.array(np.zeros(10**6, np.int64)) for other in (name, f"{name}2")})
     with pq.ParquetWriter(path, part.schema, compression="zstd") as writer:
         for _ in range(rows // 10**6):
             writer.write_table(part)
@@ -137,7 +137,7 @@ def long_column(path: Path, name: str, rows: int) -> None:
 def wide_texts(path: Path, name: str, count: int, length: int) -> None:
     """A small Parquet file in which one long text stands in every row."""
     texts = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), ["q" * length])
-    pq.write_table(pa.table({name: texts}), path, compression="zstd")
+    pq.write_table(pa.table({name: texts, "y": np.arange(count) % 2}), path, compression="zstd")
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -33,6 +33,7 @@ SPLITS = ("train", "dev", "test")
 PAIRS = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 """Names of inputs and labels that are not divided into splits yet."""
 
+_FREE = 4 << 30  # bytes that an array may unpack to, of whatever size it is: one-hot rows shrink to a thousandth
 _WHOLE = ""  # the split of what has none
 _HEADER = 16_384  # bytes; NumPy itself refuses headers above 10,000
 _DEFLATE = 1_032  # how many times its size deflate can unpack to, at most
@@ -187,7 +188,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
                           expected=f"{member.bytes} for shape {list(shape)} of {dtype}",
                           mend="Write the archive again.")  # fmt: skip
     try:
-        refuse_bomb(info.compress_size, info.file_size)
+        refuse_bomb(info.compress_size, info.file_size, _FREE)
     except ValueError as error:
         raise WhenceError("an array that unpacks to far more than it weighs", where=where, got=str(error),
                           mend="If that is right, store it with numpy.savez.") from error  # fmt: skip

@@ -139,7 +139,7 @@ class Parquet:
             if isinstance(error, PermissionError):
                 raise WhenceError("a file that cannot be read", where=self.path,
                                   got=error.strerror) from error  # fmt: skip
-            if self.path.stat().st_size == 0:
+            if self.path.is_file() and self.path.stat().st_size == 0:
                 raise WhenceError("an empty file", where=self.path, got="0 bytes",
                                   expected="Parquet") from error  # fmt: skip
             raise WhenceError("not a sound Parquet file", where=self.path, got=str(error).split("\n")[0],

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from whence.arguments import whole
 from whence.auditing import Audit
 from whence.errors import WhenceError
 from whence.reporting.findings import Finding, findings
@@ -65,9 +66,7 @@ def report(
         raise WhenceError(
             "not a file", where=str(target), got="a directory", expected="a file name such as report.html"
         )
-    for name, value in (("top", top), ("limit", limit)):
-        if value < 1:
-            raise WhenceError("an option out of range", where=name, got=value, expected="at least 1")
+    top, limit = whole(top, "top"), whole(limit, "limit")
     if audit is not None and audit.table["id"].to_pylist() != run.train.ids.tolist():
         raise WhenceError(
             "an audit of other data",
