@@ -253,6 +253,9 @@ class _Loop:
             row[f"{mask}_loss"], row[f"{mask}_accuracy"] = self._evaluate(self.sample, mask)
         if self.dev is not None:
             row["dev_loss"], row["dev_accuracy"] = self._evaluate(self.dev, "full")
+        if diverged := [name for name, value in row.items() if name.endswith("_loss") and not math.isfinite(value)]:
+            raise WhenceError("the loss is not finite", where=f"{diverged[0]} after epoch {epoch + 1}", got=row[diverged[0]],
+                              mend="Lower the learning rate, or look for extreme values in the inputs.")  # fmt: skip
         return {name: value for name, value in row.items() if not math.isnan(value)}
 
     def _evaluate(self, data: Dataset, mask: Any) -> tuple[float, float]:
