@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 from whence.errors import WhenceError
 from whence.guarded import read_array, read_parquet, regular, strict_json
 
-__all__ = ["FORMAT", "RunDirectory", "write_aside"]
+__all__ = ["FORMAT", "RunDirectory", "as_path", "write_aside"]
 
 FORMAT = 1
 _UMASK = os.umask(0)
@@ -45,16 +45,39 @@ os.umask(_UMASK)
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
 
 
+def as_path(given: str | os.PathLike[str], what: str = "path") -> Path:
+    """A path that the file system takes.
+
+    Raises:
+        WhenceError: it is no text, or holds a zero, broken Unicode or too long a name.
+    """
+    try:
+        path = Path(given)
+        path.exists()
+        os.fspath(path).encode()
+        if "\0" in os.fspath(path):
+            raise ValueError("embedded null byte")
+    except (TypeError, ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise WhenceError(
+            "not a path", where=what, got=f"{given!r:.60} ({reason})", expected="the name of a file or directory"
+        ) from error
+    return path
+
+
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``; when the block ends without an error it becomes ``path``, else it is removed.
 
     Raises:
-        WhenceError: nothing can be written there: a directory is in its place, or it is not allowed.
+        WhenceError: nothing can be written there: something else than a file is in its place, or it is not allowed.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/null, would be replaced for all
+        raise WhenceError("a file that cannot be written", where=str(path), got="something else than a file in its place",
+                          expected="a new name, or a file to replace")  # fmt: skip
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise _unwritable(path, error) from error
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -85,7 +108,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mend: str = "Put it back as it was, or fit again.") -> None:
-        self.path, self.mend = Path(path), mend
+        self.path, self.mend = as_path(path), mend
         if self.path.exists() and not self.path.is_dir():
             raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
 

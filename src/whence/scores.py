@@ -21,7 +21,7 @@ from whence.arguments import whole
 from whence.errors import WhenceError
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
-from whence.rundir import write_aside
+from whence.rundir import as_path, write_aside
 from whence.significance import (
     MaskNull,
     PairSignificance,
@@ -340,7 +340,7 @@ class Scores:
 
         Streams block by block; the file is whole or absent.
         """
-        target = Path(path)
+        target = as_path(path)
         schema = pa.schema([("target", pa.int64()), ("target_name", pa.string()), ("id", pa.int64()),
                             ("name", pa.string()), ("score", pa.float32())])  # fmt: skip
         with write_aside(target) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:

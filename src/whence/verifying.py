@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from whence.estimators.targets import candidates
 from whence.masks import philox4x32
 from whence.quantities import quantity_named
 from whence.run import Run, instance_table, open_run
-from whence.rundir import RunDirectory
+from whence.rundir import RunDirectory, as_path
 from whence.score_store import StoredScores, load_scores
 from whence.summaries import Summary, typical_sizes
 
@@ -81,7 +80,7 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
         WhenceError: no run there, or fewer than one row.
     """
     rows = whole(rows, "rows")
-    directory = Path(path)
+    directory = as_path(path)
     if not (directory / "run.json").is_file():
         open_run(path)  # says what is missing
     checks: list[Check] = []

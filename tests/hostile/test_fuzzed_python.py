@@ -6,6 +6,7 @@ Seeds are fixed (``derandomize``), so that what fails fails again.
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import tempfile
 import warnings
@@ -318,7 +319,8 @@ def scored(run: whence.Run, targets: Any, asked: dict[str, Any], k: Any, groups:
             assert (np.diff(best.values, axis=1) <= 0).all()
         summed = tried(lambda: scores.for_groups(groups))
         if summed is not None:
-            assert np.isfinite(np.asarray(summed)).all()
+            sums = tried(lambda: np.asarray(summed))
+            assert sums is None or np.isfinite(sums).all()
         tried(lambda: scores.mean_over_targets(groups=groups))
         tried(lambda: scores.noise_floor())
         tried(lambda: scores.significance("groups", groups=groups))
@@ -344,3 +346,51 @@ def test_scoring(small: list[whence.Run], number: int, targets: Any, asked: Any,
 def test_much_scoring(small: list[whence.Run], number: int, targets: Any, asked: Any, k: Any, groups: Any) -> None:
     """2,500 cases."""
     scored(small[number], targets, asked, k, groups)
+
+
+PATHS = ["", "\0", "a\0b", "\ud800", "x" * 300, None, 3, [], b"x", "/proc/nothing/x"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=[repr(path)[:12] for path in PATHS])
+def test_paths_that_are_none(small: list[whence.Run], path: Any) -> None:
+    """Nothing is made anywhere, and each call raises a WhenceError."""
+    run = small[0]
+    calls: list[Callable[[], Any]] = [
+        lambda: whence.open_run(path),
+        lambda: whence.load_scores(path),
+        lambda: whence.verify(path),
+        lambda: whence.evaluation.load_truth(path),
+        lambda: whence.data.load(path, label="y"),
+    ]
+    if path is not None:
+        calls += [
+            lambda: whence.report(run, path),
+            lambda: whence.fit(run.model, run.train, out=path, epochs=1),
+            lambda: whence.Run(run.model, run.train, out=path),
+        ]
+    for call in calls:
+        with pytest.raises(WhenceError):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "below a file"])
+def test_what_is_no_file_is_not_replaced(small: list[whence.Run], tmp_path: Path, kind: str) -> None:
+    """Not by somebody either who may: a report to /dev/null would be the last."""
+    place = tmp_path / "place"
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "device":
+            place.symlink_to("/dev/zero")
+        case "directory":
+            place.mkdir()
+        case _:
+            place.write_text("mine")
+    before = place.lstat()
+    target = place / "x" if kind == "below a file" else place
+    scores = whence.influence(small[0], "test", method="turnover")
+    for call in (lambda: whence.report(small[0], target), lambda: scores.to_parquet(target)):
+        with pytest.raises(WhenceError, match="cannot be written|not a file"):
+            call()
+    assert (place.lstat().st_mode, place.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]

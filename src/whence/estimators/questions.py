@@ -23,6 +23,7 @@ from whence.run import Run
 __all__ = ["Question"]
 
 _UNKNOWN = object()
+_LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +150,8 @@ def _unlike(value: Any, default: Any) -> str | None:
 def _safe(label: str) -> str:
     if (
         not isinstance(label, str)
-        or not label
+        or not label.isprintable()  # broken Unicode is not
+        or not 0 < len(label.encode()) <= _LONGEST
         or label in (".", "..")
         or Path(label).name != label
         or any(c in label for c in '<>:"\\|?*\0')

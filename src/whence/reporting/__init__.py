@@ -14,7 +14,7 @@ from whence.reporting.gather import gather
 from whence.reporting.render import render
 from whence.reporting.trust import Trust, assess
 from whence.run import Run
-from whence.rundir import write_aside
+from whence.rundir import as_path, write_aside
 
 __all__ = ["Finding", "Trust", "assess", "findings", "report"]
 
@@ -61,7 +61,7 @@ def report(
                 mend="Name a file: whence.report(run, 'report.html').",
             )
         path = run.directory.path / "report.html"
-    target = Path(path)
+    target = as_path(path)
     if target.is_dir():
         raise WhenceError(
             "not a file", where=str(target), got="a directory", expected="a file name such as report.html"
