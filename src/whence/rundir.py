@@ -37,11 +37,12 @@ from safetensors.torch import save_file
 from whence.errors import WhenceError
 from whence.guarded import read_array, read_parquet, regular, strict_json
 
-__all__ = ["FORMAT", "RunDirectory", "as_path", "write_aside"]
+__all__ = ["FORMAT", "RunDirectory", "as_path", "folder_name", "write_aside"]
 
 FORMAT = 1
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+_LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors"}
 
 
@@ -63,6 +64,23 @@ def as_path(given: str | os.PathLike[str], what: str = "path") -> Path:
             "not a path", where=what, got=f"{given!r:.60} ({reason})", expected="the name of a file or directory"
         ) from error
     return path
+
+
+def folder_name(label: str, what: str) -> str:
+    """A name that a folder in a run can have.
+
+    Raises:
+        WhenceError: it is none, or one that leads elsewhere or that not every file system takes.
+    """
+    if (
+        not isinstance(label, str)
+        or not label.isprintable()  # broken Unicode is not
+        or not 0 < len(label.encode()) <= _LONGEST
+        or label in (".", "..")
+        or any(letter in label for letter in '<>:"/\\|?*')
+    ):
+        raise WhenceError(f"not a name for {what}", got=repr(label), expected="letters, digits and hyphens")
+    return label
 
 
 @contextmanager

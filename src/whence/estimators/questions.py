@@ -19,11 +19,11 @@ from whence.estimators.base import Method, Rows, at_level
 from whence.fingerprints import digest
 from whence.quantities import Quantity
 from whence.run import Run
+from whence.rundir import folder_name
 
 __all__ = ["Question"]
 
 _UNKNOWN = object()
-_LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,9 @@ class Question:
         """
         if self.run.directory is None:
             return None
-        return self.run.directory.place(f"scores/{_safe(self.default_name() if name is None else name)}")
+        return self.run.directory.place(
+            f"scores/{folder_name(self.default_name() if name is None else name, 'scores')}"
+        )
 
     def default_name(self) -> str:
         """Method, targets and quantity; what else sets scores apart is told by a few digits of its hash."""
@@ -145,16 +147,3 @@ def _unlike(value: Any, default: Any) -> str | None:
     if isinstance(default, int):
         return None if type(value) is int and abs(value) < 2**63 else "an integer"
     return None if is_number(value) else "a finite number"
-
-
-def _safe(label: str) -> str:
-    if (
-        not isinstance(label, str)
-        or not label.isprintable()  # broken Unicode is not
-        or not 0 < len(label.encode()) <= _LONGEST
-        or label in (".", "..")
-        or Path(label).name != label
-        or any(c in label for c in '<>:"\\|?*\0')
-    ):
-        raise WhenceError("not a name for scores", got=repr(label), expected="letters, digits and hyphens")
-    return label
