@@ -21,7 +21,7 @@ import numpy as np
 from whence.cleansing.results import KEEP, Cleansing
 from whence.data import Classification, Dataset
 from whence.data.columns import ids_of, place_in
-from whence.data.copies import copy_table, fitting_ending
+from whence.data.copies import copy_table, fitting_ending, inert
 from whence.data.loading import Source
 from whence.data.reading import roles_in
 from whence.data.roles import MARK, Roles
@@ -75,7 +75,7 @@ def write_table(run: Run, found: Cleansing, out: str | os.PathLike[str]) -> Path
         if entry["action"] == "drop":
             splits[row] = DROPPED
         else:
-            marks[f"{MARK}given_label"][row] = entry["given_label"]
+            marks[f"{MARK}given_label"][row] = inert(entry["given_label"], Path(out))
             changed[row] = position
     replaced = {roles.label: _labels(found, reader, roles, place, changed)} if changed else {}
     return copy_table(Path(source.path), Path(out), replaced, {**marks, _split_column(reader, roles): splits})
