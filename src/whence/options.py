@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from whence.arguments import is_number
 from whence.augmentation import AUGMENTATIONS
 from whence.errors import WhenceError
 
@@ -70,7 +71,7 @@ class TrainingOptions:
             wanted = type(option.default) if option.default is not None else int
             number = isinstance(value, int | float) and not isinstance(value, bool)
             right = (
-                number and value == value
+                number and is_number(value)
                 if wanted is float
                 else isinstance(value, wanted) and not isinstance(value, bool)
             )

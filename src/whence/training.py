@@ -36,7 +36,7 @@ from whence.forward import outputs, predict
 from whence.masks import philox4x32
 from whence.options import TrainingOptions
 from whence.quantities import LossFunction, Quantity, accuracy, loss_of
-from whence.run import Run, as_splits, frozen, open_run, probe
+from whence.run import Run, as_splits, frozen, instance_table, open_run, probe
 from whence.rundir import RunDirectory
 from whence.schedule import Schedule
 
@@ -157,6 +157,8 @@ def fit(
         config=config,
     )
     run.splits.update(others)
+    if others and run.directory is not None:
+        run.directory.write_table("instances.parquet", instance_table(run.splits))
     run.history = loop.progress.history
     if run.directory is not None:
         run.directory.remove(CHECKPOINT)

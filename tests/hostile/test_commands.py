@@ -95,3 +95,15 @@ def test_hostile_data(tmp_path: Path, kind: str) -> None:
         )
     )
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_fourth_split_is_in_the_table_of_instances(tmp_path: Path) -> None:
+    """Fuzzing found that it was not, so that a run was not what it said."""
+    lines = [f"{row % 7},{('train', 'train', 'test', 'mine')[row % 4]},{'ab'[row % 2]}" for row in range(40)]
+    (tmp_path / "x.csv").write_text("\n".join(["x,split,label", *lines]))
+    fit = ("fit", tmp_path / "x.csv", "--out", tmp_path / "run", "--label", "label", "--model", "mlp:4", "--epochs", 1)
+    refused(*command(*fit, "--learning-rate", "inf"))
+    assert not (tmp_path / "run").exists()
+    assert command(*fit)[0] == 0
+    code, out, _ = command("verify", tmp_path / "run")
+    assert code == 0 and "ok       instances: 40 ids" in out
