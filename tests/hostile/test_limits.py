@@ -15,22 +15,35 @@ import pytest
 from tests.hostile.limited import SECONDS
 
 PEAK = 4_000  # MiB; of which some 500 are a process that does nothing
-_TAKEN = {"a number of 10^400"}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
-def test_bombs_are_refused_cheaply(made: Path, tmp_path: Path) -> None:
-    """About eighty cases, each in a process of its own with 8 GiB of address space and a minute."""
-    shutil.copytree(made, tmp_path / "run")
-    (tmp_path / "data").mkdir()
-    command = [sys.executable, "-m", "tests.hostile.limited", str(tmp_path / "run"), str(tmp_path / "data")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+def outcomes_of(made: Path, place: Path, *options: str) -> list[dict[str, Any]]:
+    shutil.copytree(made, place / "run")
+    (place / "data").mkdir()
+    command = [sys.executable, "-m", "tests.hostile.limited", str(place / "run"), str(place / "data"), *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1700
+    )
     assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found[0]["case"] == "nothing" and found[0]["outcome"] == "taken"
-    assert len(found) > 70
     for one in found[1:]:
         assert one["outcome"].startswith("refused: "), one
         assert "\n" not in one["outcome"]
         assert one["peak"] < PEAK and one["seconds"] < SECONDS, one
+    return found
+
+
+@linux
+def test_pipes_keep_nobody_waiting(made: Path, tmp_path: Path) -> None:
+    """In place of every file of a run and of data of every kind: about twenty cases."""
+    assert len(outcomes_of(made, tmp_path, "quick")) > 20
+
+
+@linux
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_bombs_are_refused_cheaply(made: Path, tmp_path: Path) -> None:
+    """About eighty cases, each in a process of its own with 8 GiB of address space and two minutes."""
+    assert len(outcomes_of(made, tmp_path)) > 70
