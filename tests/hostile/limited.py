@@ -74,9 +74,9 @@ def of_data(folder: Path) -> Iterator[Case]:
     yield "a gzip bomb", partial(load, folder / "bomb.csv.gz", label="y")
     (folder / "line.jsonl.gz").write_bytes(gzip.compress(b" " * 2**20) * 2000)
     yield "a gzip bomb of one line", partial(load, folder / "line.jsonl.gz", label="y")
-    zeros_npz(folder / "bomb.npz", "x_train", 5000)
+    zeros_npz(folder / "bomb.npz", "x_train", 3000)
     with zipfile.ZipFile(folder / "bomb.npz", "a") as archive:
-        archive.writestr("y_train.npy", makers.npy("(5000,)", "|u1", bytes(range(250)) * 20))
+        archive.writestr("y_train.npy", makers.npy("(3000,)", "|u1", bytes(range(250)) * 12))
     yield "a zip bomb", partial(load, folder / "bomb.npz")
     (folder / "promise.npz").write_bytes(
         makers.npz(x_train=makers.npy("(1000000000000, 2)"), y_train=makers.npy("(1000000000000,)", "<i8"))

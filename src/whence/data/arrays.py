@@ -33,7 +33,7 @@ SPLITS = ("train", "dev", "test")
 PAIRS = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 """Names of inputs and labels that are not divided into splits yet."""
 
-_FREE = 4 << 30  # bytes that an array may unpack to, of whatever size it is: one-hot rows shrink to a thousandth
+_FREE = 2 << 30  # bytes that an array may unpack to, of whatever size it is: one-hot rows shrink to a thousandth
 _WHOLE = ""  # the split of what has none
 _HEADER = 16_384  # bytes; NumPy itself refuses headers above 10,000
 _DEFLATE = 1_032  # how many times its size deflate can unpack to, at most
