@@ -217,7 +217,7 @@ def test_damaged_files_are_refused(tmp_path):
 
 def test_bad_questions():
     scores = scores_of(random_matrix(5, 2))
-    with pytest.raises(WhenceError, match="k = 0"):
+    with pytest.raises(WhenceError, match="out of range in k: got 0"):
         scores.top(0)
     with pytest.raises(WhenceError, match="not one group per row.*got 2, expected 5"):
         scores.for_groups([1, 2])

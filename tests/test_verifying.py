@@ -224,7 +224,7 @@ def test_on_the_command_line(whence, tmp_path):
     assert code == 1 and record["differs"] == ["scores/kronecker-test"]
     assert "damaged file" in record["checks"][-1]["detail"]
     code, _, err = whence("verify", run, "--rows", 0)
-    assert code == 2 and err.startswith("whence: nothing to score anew in --rows: got 0")
+    assert code == 2 and err.startswith("whence: an option out of range in --rows: got 0")
     assert whence("verify", tmp_path)[0] == 2
 
 

@@ -24,6 +24,15 @@ _CHANNELS_FIRST = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Conv1d, nn.Conv2
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
                 nn.Hardswish, nn.Softplus)  # fmt: skip
 
+_ENTRIES: dict[str, tuple[type, ...]] = {
+    "layer": (str,),
+    "keep": (float,),
+    "seed": (int,),
+    "scheme": (str,),
+    "axis": (int, type(None)),
+    "units": (int,),
+}
+
 
 def attach(
     model: nn.Module,
@@ -120,10 +129,9 @@ def reattach(model: nn.Module, record: Sequence[dict[str, Any]]) -> nn.Module:
     Raises:
         WhenceError: the model has no module of that name, or other turn-over dropout.
     """
-    keys = {"layer", "keep", "seed", "scheme", "axis", "units"}
-    if not isinstance(record, list) or not all(isinstance(entry, dict) and set(entry) == keys for entry in record):
+    if not isinstance(record, list) or not all(_is_layer(entry) for entry in record):
         raise WhenceError(
-            "a damaged description of masks", where="the run", expected=f"a list of {', '.join(sorted(keys))}"
+            "a damaged description of masks", where="the run", expected=f"a list of {', '.join(sorted(_ENTRIES))}"
         )
     if attached(model):
         # A model that was not called yet does not know its widths.
@@ -149,6 +157,17 @@ def reattach(model: nn.Module, record: Sequence[dict[str, Any]]) -> nn.Module:
         layer.units = entry["units"]
         _put(model, entry["layer"], layer)
     return model
+
+
+def _is_layer(entry: Any) -> bool:
+    """Whether a value is of the kind that ``placement`` lists; rates, seeds and schemes are checked where they are used."""
+    return (
+        isinstance(entry, dict)
+        and set(entry) == set(_ENTRIES)
+        and all(type(value) in _ENTRIES[name] for name, value in entry.items())
+        and 0 <= entry["units"] < 2**31
+        and not (entry["axis"] is not None and abs(entry["axis"]) > 8)
+    )
 
 
 def _put(model: nn.Module, name: str, layer: TurnOverDropout) -> None:

@@ -16,7 +16,7 @@ from whence.rundir import RunDirectory
 __all__ = ["CHECKPOINT", "Progress", "kept", "restore", "save"]
 
 CHECKPOINT = "checkpoint.safetensors"
-_NUMBERS = ("step", "history", "seconds", "stopped", "best_epoch")
+_NUMBERS = {"step": int, "history": list, "seconds": float, "stopped": bool, "best_epoch": int}
 
 
 @dataclass
@@ -66,12 +66,30 @@ def restore(directory: RunDirectory, identity: str, model: nn.Module, optimizer:
 
     Returns:
         How far the training is; None without a checkpoint of this training.
+
+    Raises:
+        WhenceError: it is damaged.
     """
     if not directory.has(CHECKPOINT):
         return None
     tensors, metadata = directory.read_tensors(CHECKPOINT)
     if metadata.get("identity") != identity:  # a process wrote it whose directory was taken away from under it
         return None
+    try:
+        return _restored(tensors, metadata, model, optimizer, scaler)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
+        raise directory.damaged(
+            CHECKPOINT, f"{type(error).__name__}: {error}", "a checkpoint of this training"
+        ) from error
+
+
+def _restored(
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: Any,
+) -> Progress:
     parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
@@ -83,6 +101,8 @@ def restore(directory: RunDirectory, identity: str, model: nn.Module, optimizer:
         restored["state"].setdefault(int(number), {})[entry] = value
     optimizer.load_state_dict(restored)
     numbers = json.loads(metadata["state"])
+    if wrong := [name for name, kind in _NUMBERS.items() if type(numbers[name]) is not kind]:
+        raise ValueError(f"{wrong[0]} {numbers[wrong[0]]!r:.40}")
     scaler.load_state_dict(numbers["scaler"])
     best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
     return Progress(**{name: numbers[name] for name in _NUMBERS}, best_loss=best_loss, best=parts["best"])
@@ -94,5 +114,8 @@ def kept(out: str | os.PathLike[str]) -> str:
     if not directory.has(CHECKPOINT):
         return "no epoch was finished, so nothing is kept"
     _, metadata = directory.read_tensors(CHECKPOINT)
-    done = len(json.loads(metadata["state"])["history"])
+    try:
+        done = len(json.loads(metadata["state"])["history"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return "its checkpoint is damaged"
     return f"training is kept to the end of epoch {done}" if done else "the beginning of epoch 1 is kept"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["StaleScoresError", "WhenceError"]
+__all__ = ["StaleScoresError", "UnwritableError", "WhenceError"]
+
+_LONGEST = 1000  # characters of what was got or expected
 
 
 class WhenceError(ValueError):
@@ -24,12 +26,23 @@ class WhenceError(ValueError):
 
     def __init__(self, what: str, *, where: Any = None, got: Any = None, expected: Any = None, mend: str = "") -> None:
         self.what, self.where, self.got, self.expected, self.mend = what, where, got, expected, mend
-        found = [f"{name} {value}" for name, value in (("got", got), ("expected", expected)) if value is not None]
+        found = [
+            f"{name} {_short(value)}" for name, value in (("got", got), ("expected", expected)) if value is not None
+        ]
         message = what if where is None else f"{what} in {where}"
         if found:
             message += ": " + ", ".join(found)
         message = message.rstrip(".") + "." + (f" {mend}" if mend else "")
         super().__init__(" ".join(message.split()))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+class UnwritableError(WhenceError):
+    """A place that cannot be written to: a full disk, no permission, a directory that is gone."""
 
 
 class StaleScoresError(WhenceError):

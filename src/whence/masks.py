@@ -100,8 +100,9 @@ def exact_keep(keep: float, scheme: Scheme = "independent") -> float:
     Raises:
         WhenceError: ``keep`` is outside 0.05 … 0.95, or not 0.5 in the balanced scheme.
     """
-    if not 0.05 <= keep <= 0.95:
-        raise WhenceError("keep rate out of range", got=keep, expected="0.05 to 0.95")
+    number = isinstance(keep, int | float | np.number) and not isinstance(keep, bool)
+    if not number or not 0.05 <= keep <= 0.95:
+        raise WhenceError("keep rate out of range", got=keep if number else repr(keep), expected="0.05 to 0.95")
     if scheme not in ("independent", "balanced"):
         raise WhenceError("unknown mask scheme", got=repr(scheme), expected="independent or balanced")
     if scheme == "balanced" and keep != 0.5:
@@ -111,6 +112,8 @@ def exact_keep(keep: float, scheme: Scheme = "independent") -> float:
 
 def mask_key(seed: int, layer: str, domain: Domain = "own") -> tuple[int, int]:
     """The Philox key of a layer: two words. Masks of training ids and random masks have different domains."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise WhenceError("a seed that is no integer", got=repr(seed), expected="-2^63 to 2^64-1")
     seed = int(seed)
     if not -(2**63) <= seed < 2**64:
         raise WhenceError("seed of more than 64 bits", got=seed, expected="-2^63 to 2^64-1")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from whence.arguments import is_number
 from whence.augmentation import AUGMENTATIONS
 from whence.errors import WhenceError
 
@@ -56,7 +57,7 @@ class TrainingOptions:
     autocast: Literal["off", "bfloat16", "float16"] = _option(
         "off", "mixed precision: off, bfloat16 or float16", choices=("off", "bfloat16", "float16")
     )
-    workers: int = _option(0, "processes that gather batches", low=0)
+    workers: int = _option(0, "processes that gather batches", low=0, high=1024)
     checkpoint_seconds: float = _option(
         300.0, "most seconds between checkpoints; one is also made after each epoch", low=0
     )
@@ -70,7 +71,7 @@ class TrainingOptions:
             wanted = type(option.default) if option.default is not None else int
             number = isinstance(value, int | float) and not isinstance(value, bool)
             right = (
-                number and value == value
+                number and is_number(value)
                 if wanted is float
                 else isinstance(value, wanted) and not isinstance(value, bool)
             )

@@ -43,6 +43,9 @@ class Quantity:
 
     def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         values = self.function(outputs, targets)
+        if not isinstance(values, torch.Tensor):
+            raise WhenceError("not one number per instance", where=f"quantity {self.name!r}", got=type(values).__name__,
+                              expected="a tensor [B]")  # fmt: skip
         if values.shape != outputs.shape[:1]:
             raise WhenceError("not one number per instance", where=f"quantity {self.name!r}",
                               got=f"shape {tuple(values.shape)}", expected=f"{tuple(outputs.shape[:1])}",
@@ -139,7 +142,7 @@ def quantity_named(quantity: str | Quantity | LossFunction, task: Task) -> Quant
         known = _LANGUAGE
     else:
         known = _CLASSIFICATION if isinstance(task, Classification) else _REGRESSION
-    if quantity not in known:
+    if not isinstance(quantity, str) or quantity not in known:
         raise WhenceError("unknown quantity", got=repr(quantity), expected=f"one of {', '.join(known)} for {task.kind}")
     return known[quantity]
 

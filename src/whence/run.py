@@ -68,12 +68,13 @@ class Run:
         if not attached(model):
             raise WhenceError("no turn-over dropout in the model", where=type(model).__name__,
                               mend="Call whence.attach(model) before training.")  # fmt: skip
-        probe(model, self.train)
+        for data in self.splits.values():
+            probe(model, data)
         self.directory = None if out is None else RunDirectory(out)
         self.history: list[dict[str, float]] = []
         self._kept: str | None = self.config.get("fingerprint") if self.config.get("opened") else None
         if self.directory is not None and self.directory.has("history.parquet"):
-            self.history = self.directory.read_table("history.parquet").to_pylist()
+            self.history = _history(self.directory)
         if self.directory is not None and not self.config.get("opened"):
             self.save(replace=replace)
 
@@ -185,6 +186,15 @@ class Run:
             yield
 
 
+def _history(directory: RunDirectory) -> list[dict[str, float]]:
+    table = directory.read_table("history.parquet")
+    for name in table.column_names:
+        if not pa.types.is_floating(table[name].type) and not pa.types.is_integer(table[name].type):
+            raise directory.damaged("history.parquet", f"column {name} of type {table[name].type}", "numbers")
+    rows: list[dict[str, float]] = table.to_pylist()
+    return rows
+
+
 def as_splits(train: Any, *, dev: Any = None, test: Any = None) -> dict[str, Dataset]:
     """Datasets by split name, "train" first. A dataset that names its splits is divided by them."""
     data = Dataset.of(train)
@@ -202,12 +212,19 @@ def probe(model: nn.Module, data: Dataset) -> None:
     """Call the model on two instances, so that every masked layer knows its width.
 
     Raises:
-        WhenceError: the model's outputs do not fit the task, or a masked layer was not reached.
+        WhenceError: the model cannot be called on such inputs, its outputs do not fit the task, or a masked layer was not reached.
     """
     layers = attached(model)
     with evaluating(model), full() as context, torch.no_grad():
         batch = data.batch(np.arange(min(2, len(data)))).to(device_of(model))
-        given = outputs(model, batch.inputs)
+        try:
+            given = outputs(model, batch.inputs)
+        except WhenceError:
+            raise
+        except Exception as error:  # whatever a module of the user's raises
+            raise WhenceError("the model cannot be called on these inputs", where=type(model).__name__,
+                              got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                              mend="Give inputs of the shape and type that its forward pass takes.") from error  # fmt: skip
     if given.shape != (len(batch.targets), data.task.outputs):
         raise WhenceError("the model's outputs do not fit the targets", where=type(model).__name__,
                           got=f"shape {tuple(given.shape)}", expected=f"{(len(batch.targets), data.task.outputs)}")  # fmt: skip
@@ -279,7 +296,9 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
         train = Source.from_json(config["source"]).load()
     if config.get("model_spec"):
         spec = ModelSpec.from_json(config["model_spec"])
-        built, train = build(spec, train, seed=0)
+        # A description may promise any width; the weights have to be there.
+        most = directory.count_numbers("model.safetensors")
+        built, train = build(spec, train, seed=0, most_weights=most)
         model = built if model is None else model
     if model is None:
         raise WhenceError("the run was trained with a model of your own", where=str(directory.path),
@@ -288,7 +307,7 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     weights, _ = directory.read_tensors("model.safetensors")
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise WhenceError(
             "the weights do not fit the model", where=str(Path(path) / "model.safetensors"), got=str(error)
         ) from error

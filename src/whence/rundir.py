@@ -13,18 +13,21 @@
     .lock                while somebody makes the run, or something from it (see ``whence.locks``)
 
 Every file is written beside its place and renamed, so a killed process leaves either the old file or the new one.
-No file holds a pickle.
+No file holds a pickle. Whoever made a directory, what lies in it is read within limits (``whence.guarded``), and no link in it
+leads out of it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -32,14 +35,53 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from whence.errors import WhenceError
+from whence.guarded import read_array, read_parquet, regular, strict_json
 from whence.locks import has_left, locked, writer
 from whence.whole_files import clear_left, remove_whole, write_aside, writing
 
-__all__ = ["FORMAT", "RunDirectory", "write_aside"]
+__all__ = ["FORMAT", "RunDirectory", "as_path", "folder_name", "write_aside"]
 
 FORMAT = 1
 _LOCK = ".lock"
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors", _LOCK}
+_LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
+
+
+def as_path(given: str | os.PathLike[str], what: str = "path") -> Path:
+    """A path that the file system takes.
+
+    Raises:
+        WhenceError: it is no text, or holds a zero, broken Unicode or too long a name.
+    """
+    try:
+        path = Path(given)
+        path.exists()
+        os.fspath(path).encode()
+        if "\0" in os.fspath(path):
+            raise ValueError("embedded null byte")
+    except (TypeError, ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise WhenceError(
+            "not a path", where=what, got=f"{given!r:.60} ({reason})", expected="the name of a file or directory"
+        ) from error
+    return path
+
+
+def folder_name(label: str, what: str) -> str:
+    """A name that a folder in a run can have.
+
+    Raises:
+        WhenceError: it is none, or one that leads elsewhere or that not every file system takes.
+    """
+    if (
+        not isinstance(label, str)
+        or not label.isprintable()  # broken Unicode is not
+        or not 0 < len(label.encode()) <= _LONGEST
+        or label in (".", "..")
+        or any(letter in label for letter in '<>:"/\\|?*')
+    ):
+        raise WhenceError(f"not a name for {what}", got=repr(label), expected="letters, digits and hyphens")
+    return label
 
 
 class RunDirectory:
@@ -51,11 +93,26 @@ class RunDirectory:
         begun: it is there. If it is gone when something is written, somebody has removed it, and it is not made again.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, mend: str = "", begun: bool = False) -> None:
-        self.path, self.mend, self.begun = Path(path), mend, begun
+    def __init__(self, path: str | os.PathLike[str], *, mend: str = "Put it back as it was, or fit again.",
+                 begun: bool = False) -> None:  # fmt: skip
+        self.path, self.mend, self.begun = as_path(path), mend, begun
         with writing(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise WhenceError("not a directory", where=str(self.path), mend="Name a directory for the run.")
+
+    def place(self, name: str) -> Path:
+        """The path of something in the directory.
+
+        Raises:
+            WhenceError: a link there leads out of the directory: what is read and written would be somebody else's.
+        """
+        path = self.path / name
+        home = os.path.realpath(self.path)
+        if os.path.commonpath([home, os.path.realpath(path)]) != home:
+            raise WhenceError("a link out of the directory", where=str(path), got=os.path.realpath(path),
+                              expected=f"something in {self.path}",
+                              mend="Put what it points to in its place, if you trust it.")  # fmt: skip
+        return path
 
     @property
     def config_path(self) -> Path:
@@ -121,10 +178,11 @@ class RunDirectory:
         self.write_json("run.json", {"format": FORMAT, **config})
 
     def read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            record = strict_json(self.place(name))
+        except WhenceError:
+            raise
+        except (OSError, ValueError, MemoryError) as error:
             raise self.damaged(name, str(error), "JSON") from error
         if not isinstance(record, dict):
             raise self.damaged(name, type(record).__name__, "a JSON object")
@@ -136,11 +194,22 @@ class RunDirectory:
 
     def read_tensors(self, name: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """The tensors of a safetensors file and its metadata."""
-        path = self.path / name
+        path = self.place(name)
         try:
+            regular(path)
             with safe_open(path, framework="pt", device=device) as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+            raise self.damaged(name, str(error), "safetensors") from error
+
+    def count_numbers(self, name: str) -> int:
+        """How many numbers the tensors of a safetensors file have; none of them is read."""
+        path = self.place(name)
+        try:
+            regular(path)
+            with safe_open(path, framework="pt") as file:
+                return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
             raise self.damaged(name, str(error), "safetensors") from error
 
     def write_tensors(
@@ -152,18 +221,27 @@ class RunDirectory:
             save_file(owned, aside, metadata=dict(metadata or {}))
 
     def read_table(self, name: str) -> pa.Table:
-        path = self.path / name
+        """A table of plain columns; text is large_string."""
+        path = self.place(name)
         try:
-            return pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
+            return read_parquet(path, nested=False)
+        except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
             raise self.damaged(name, str(error), "Parquet") from error
+
+    def read_array(self, name: str) -> np.ndarray:
+        path = self.place(name)
+        try:
+            return read_array(path)
+        except (OSError, ValueError, MemoryError) as error:
+            raise self.damaged(name, str(error), "an array") from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with write_aside(self.path / name, parents=not self.begun) as aside:
             pq.write_table(table, aside, compression="zstd")
 
     def has(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        """Whether something is there; what is no file is refused when it is read."""
+        return os.path.lexists(self.path / name)
 
     def clear(self) -> None:
         """Delete what was made from a run, all but its description, weights and instances, which are overwritten."""
@@ -172,6 +250,16 @@ class RunDirectory:
         for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
                      "checkpoint.safetensors", *(page.name for page in self.path.glob("against-*.html"))):  # fmt: skip
             self.remove(name)
+
+    def abandon(self) -> None:
+        """Delete what a training that failed has begun, but the lock, which its holder removes."""
+        for name in _FILES - {_LOCK}:
+            self.remove(name)
+
+    def remove_empty(self) -> None:
+        """Delete the directory if nothing is in it."""
+        with suppress(OSError):
+            self.path.rmdir()
 
     def remove(self, name: str) -> None:
         with writing(self.path / name):

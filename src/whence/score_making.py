@@ -211,7 +211,7 @@ def _is_begun(scores: StoredScores) -> bool:
     """
     if not belongs(scores.directory, scores.info):
         return False
-    theirs = labels_in(scores.directory.read_table("targets.parquet")).ids
+    theirs = labels_in(scores.directory, "targets.parquet").ids
     if not np.array_equal(theirs, scores.columns.ids):  # wrong predictions, of which machines may differ in the last
         raise WhenceError("another process chose other targets", where=str(scores.path), got=f"{len(theirs)} of its own",
                           mend="Give the same command again: it takes those.")  # fmt: skip

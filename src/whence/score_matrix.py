@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from whence.guarded import regular, strict_json
+from whence.rundir import RunDirectory
 from whence.whole_files import write_aside, writing
 
 __all__ = ["ScoreMatrix"]
@@ -22,6 +24,7 @@ __all__ = ["ScoreMatrix"]
 _CODEC = "zstd"
 _WORTH = 0.8  # of its size, or less, for compression to be used
 _SAMPLE = 2**20  # numbers that compression is tried on
+_OVERHEAD = 2**16  # bytes of a compressed block beside its content, at most
 _FLOAT = np.dtype("<f4")
 
 
@@ -76,13 +79,16 @@ class ScoreMatrix:
         """The first rows of a block, read-only; from the file itself where it is not compressed.
 
         Raises:
-            OSError, ValueError: the file is not there, or of another size, or not compressed as it should be.
+            OSError, ValueError: the file is not there, leads elsewhere, is of another size, or not compressed as it should be.
         """
-        path, size = self.path / self.name(number), self.rows * self.columns
+        path, size = RunDirectory(self.path).place(self.name(number)), self.rows * self.columns
+        found = regular(path)
         if self.packed:
+            if found > 2 * size * _FLOAT.itemsize + _OVERHEAD:
+                raise ValueError(f"{found:,} bytes for {size * _FLOAT.itemsize:,} that they hold")
             raw = pa.decompress(path.read_bytes(), decompressed_size=size * _FLOAT.itemsize, codec=_CODEC)
             return np.frombuffer(raw, _FLOAT, size).reshape(self.rows, self.columns)[:rows]
-        if (found := path.stat().st_size) != size * _FLOAT.itemsize:
+        if found != size * _FLOAT.itemsize:
             raise ValueError(f"{found:,} bytes in place of {size * _FLOAT.itemsize:,}")
         return np.memmap(path, _FLOAT, "r", shape=(self.rows, self.columns))[:rows]
 
@@ -95,9 +101,9 @@ class ScoreMatrix:
         """
         if self._packed is None:
             try:
-                described = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))
-            except RecursionError as error:
-                raise ValueError("zarr.json is nested too deeply") from error
+                described = strict_json(RunDirectory(self.path).place("zarr.json"))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"zarr.json: {error}") from error
             codecs = described.get("codecs") if isinstance(described, dict) else None
             if not isinstance(codecs, list):
                 raise ValueError("no codecs in zarr.json")

@@ -61,7 +61,7 @@ class StoredScores(Scores):
 
     @cached_property
     def matrix(self) -> ScoreMatrix:
-        return ScoreMatrix(self.directory.path / MATRIX, self.info["block_rows"], self.shape[1])
+        return ScoreMatrix(self.directory.place(MATRIX), self.info["block_rows"], self.shape[1])
 
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
         if not self.info.get("matrix", True):
@@ -95,7 +95,7 @@ class StoredScores(Scores):
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        found = _read_array(self.directory, "sizes.npy")
+        found = self.directory.read_array("sizes.npy")
         if found.dtype != np.float64 or found.shape != self.shape[1:]:
             raise self.directory.damaged("sizes.npy", f"{found.dtype} {found.shape}", f"float64 {self.shape[1:]}")
         return found
@@ -181,8 +181,7 @@ def load_scores(path: str | os.PathLike[str]) -> StoredScores:
     info = directory.read_json("scores.json")
     if info.get("format") != FORMAT:
         raise WhenceError("scores of another format", where=str(path), got=info.get("format"), expected=FORMAT)
-    axes = [directory.read_table(name) for name in ("rows.parquet", "targets.parquet")]
-    rows, columns = (labels_in(axis) for axis in axes)
+    rows, columns = (labels_in(directory, name) for name in ("rows.parquet", "targets.parquet"))
     if (
         info.get("shape") != [len(rows), len(columns)]
         or not all(_within(info.get(name), 1, max(1, len(rows))) for name in ("block_rows", "summary_k"))
@@ -202,9 +201,7 @@ def begun(path: Path | None, info: dict[str, Any]) -> Labels | None:
     if directory is None or not directory.has("scores.json"):
         return None
     before = directory.read_json("scores.json")
-    return (
-        labels_in(directory.read_table("targets.parquet")) if _difference({**before, **info}, before) is None else None
-    )
+    return labels_in(directory, "targets.parquet") if _difference({**before, **info}, before) is None else None
 
 
 def belongs(directory: RunDirectory, info: dict[str, Any]) -> bool:
@@ -254,10 +251,23 @@ def _shown(value: Any) -> str:
     return value[:8] if isinstance(value, str) and len(value) == 32 else str(value)  # a fingerprint, or a plain value
 
 
-def labels_in(axis: pa.Table) -> Labels:
-    has = "group" in axis.column_names
-    groups, names = (axis["group"].to_numpy(), axis["group_name"].to_pylist()) if has else (None, None)
-    return Labels(axis["id"].to_numpy(), axis["name"].to_pylist(), groups, names)
+def labels_in(directory: RunDirectory, name: str) -> Labels:
+    """The labels of an axis, from its table.
+
+    Raises:
+        WhenceError: the table is damaged, or lacks something.
+    """
+    axis = directory.read_table(name)
+    kinds = {"id": pa.int64(), "name": pa.large_string()}
+    if "group" in axis.column_names:
+        kinds |= {"group": pa.int64(), "group_name": pa.large_string()}
+    for column, kind in kinds.items():
+        if column not in axis.column_names or axis[column].type != kind or axis[column].null_count:
+            got = str(axis[column].type) if column in axis.column_names else "none"
+            raise directory.damaged(name, f"column {column} of type {got}", f"{kind}, without gaps")
+    found = {column: axis[column] for column in kinds}
+    groups, names = (found["group"].to_numpy(), found["group_name"].to_pylist()) if "group" in found else (None, None)
+    return Labels(found["id"].to_numpy(), found["name"].to_pylist(), groups, names)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -270,17 +280,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def _read_null(directory: RunDirectory) -> np.ndarray | None:
     if not directory.has("null.npy"):
         return None
-    null = _read_array(directory, "null.npy")
+    null = directory.read_array("null.npy")
     if null.dtype != np.float32 or null.ndim != 2 or not np.isfinite(null).all():
         raise directory.damaged("null.npy", f"{null.dtype} {null.shape}", "finite float32 [S, M]")
     return null
-
-
-def _read_array(directory: RunDirectory, name: str) -> np.ndarray:
-    try:
-        array = np.load(directory.path / name, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise directory.damaged(name, str(error), "an array") from error
-    if not isinstance(array, np.ndarray):
-        raise directory.damaged(name, type(array).__name__, "an array")
-    return array

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from whence.arguments import whole
 from whence.errors import WhenceError
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
+from whence.rundir import as_path
 from whence.significance import (
     MaskNull,
     PairSignificance,
@@ -190,9 +192,7 @@ class Scores:
             k: how many; at most N.
             harmful: the smallest scores in place of the largest.
         """
-        if k < 1:
-            raise WhenceError("no rows asked for", where="top", got=f"k = {k}", expected="at least 1")
-        k = min(k, len(self.rows))
+        k = min(whole(k, "k"), len(self.rows))
         sign = -1 if harmful else 1
         kept = self.info.get("summary_k", 0)
         if k <= kept or kept >= self.info["block_rows"]:  # small blocks are summarized whole
@@ -341,7 +341,7 @@ class Scores:
 
         Streams block by block; the file is whole or absent.
         """
-        target = Path(path)
+        target = as_path(path)
         schema = pa.schema([("target", pa.int64()), ("target_name", pa.string()), ("id", pa.int64()),
                             ("name", pa.string()), ("score", pa.float32())])  # fmt: skip
         with write_aside(target) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:

@@ -31,13 +31,13 @@ from whence.checkpoints import CHECKPOINT, Progress, restore, save
 from whence.data import Batch, Dataset
 from whence.data.inputs import Inputs, TextInputs
 from whence.dropout import own
-from whence.errors import WhenceError
+from whence.errors import UnwritableError, WhenceError
 from whence.fingerprints import digest
 from whence.forward import outputs, predict
 from whence.masks import philox4x32
 from whence.options import TrainingOptions
 from whence.quantities import LossFunction, Quantity, accuracy, loss_of
-from whence.run import Run, as_splits, frozen, open_run, probe
+from whence.run import Run, as_splits, frozen, instance_table, open_run, probe
 from whence.rundir import RunDirectory
 from whence.schedule import Schedule
 
@@ -93,7 +93,8 @@ def fit(
                           expected="inputs [B, channels, height, width]", mend="Use augment none.")  # fmt: skip
     quantity = loss if isinstance(loss, Quantity) else loss_of(splits["train"].task, loss)
     model.to(chosen.torch_device())
-    probe(model, splits["train"])
+    for data in splits.values():
+        probe(model, data)
     spec = getattr(model, "whence_spec", None)
     identity = {
         "data": {name: data.fingerprint() for name, data in splits.items()},
@@ -119,26 +120,41 @@ def fit(
     directory = None if out is None else RunDirectory(out)
     loop = _Loop(model, splits, quantity, chosen, directory, config["identity"], progress)
     if directory is None:
-        return _trained(loop, splits, given, config, None)
+        return _trained(loop, splits, given, config, None, True)
     if not _is_trained(directory, config):
+        begins = not directory.exists()
         directory.begin()
-        with directory.locked():
-            if not _is_trained(directory, config):  # another process may have trained it while this one waited
-                return _trained(loop, splits, given, config, directory)
+        try:
+            with directory.locked():
+                if not _is_trained(directory, config):  # another process may have trained it while this one waited
+                    return _trained(loop, splits, given, config, directory, begins)
+        except WhenceError:
+            if begins:
+                directory.remove_empty()
+            raise
     directory.tidy(CHECKPOINT)
     return open_run(directory.path, model=model, train=splits["train"], **given)
 
 
 def _trained(loop: _Loop, splits: dict[str, Dataset], given: dict[str, Any], config: dict[str, Any],
-             directory: RunDirectory | None) -> Run:  # fmt: skip
-    """Train, from the beginning or the last checkpoint, and keep the run."""
+             directory: RunDirectory | None, begins: bool) -> Run:  # fmt: skip
+    """Train, from the beginning or the last checkpoint, and keep the run. What cannot be trained leaves nothing behind."""
     if directory is not None:
         directory.write_config(config)
-    loop.run()
+    try:
+        loop.run()
+    except WhenceError as error:
+        # After a full disk the same call goes on; a training that diverges would only do so again.
+        if directory is not None and begins and not isinstance(error, UnwritableError):
+            directory.abandon()
+        raise
     loop.model.eval()
     config |= {"status": "trained", "results": loop.result(), "seconds": round(loop.progress.seconds, 3)}
     run = Run(loop.model, splits["train"], **given, out=None if directory is None else directory.path, config=config)
-    run.splits.update({name: data for name, data in splits.items() if name not in run.splits})
+    others = {name: data for name, data in splits.items() if name not in run.splits}
+    run.splits.update(others)
+    if others and run.directory is not None:
+        run.directory.write_table("instances.parquet", instance_table(run.splits))
     run.history = loop.progress.history
     if directory is not None:
         directory.remove(CHECKPOINT)
@@ -256,6 +272,9 @@ class _Loop:
             row[f"{mask}_loss"], row[f"{mask}_accuracy"] = self._evaluate(self.sample, mask)
         if self.dev is not None:
             row["dev_loss"], row["dev_accuracy"] = self._evaluate(self.dev, "full")
+        if diverged := [name for name, value in row.items() if name.endswith("_loss") and not math.isfinite(value)]:
+            raise WhenceError("the loss is not finite", where=f"{diverged[0]} after epoch {epoch + 1}", got=row[diverged[0]],
+                              mend="Lower the learning rate, or look for extreme values in the inputs.")  # fmt: skip
         return {name: value for name, value in row.items() if not math.isnan(value)}
 
     def _evaluate(self, data: Dataset, mask: Any) -> tuple[float, float]:
@@ -319,8 +338,14 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What sets two runs apart, in a few words."""
-    names = [name for name, value in now["options"].items() if (before.get("options") or {}).get(name) != value]
+    options = before.get("options")
+    options = options if isinstance(options, dict) else {}
+    names = [name for name, value in now["options"].items() if options.get(name) != value]
     names += [name for name in ("source", "model_spec") if before.get(name) != now[name]]
-    if moved := sorted(set(before.get("frozen") or ()) ^ set(now["frozen"])):
+    if moved := sorted(set(map(str, _listed(before.get("frozen")))) ^ set(now["frozen"])):
         names.append(f"frozen parameters ({moved[0]}{f' and {len(moved) - 1} more' if moved[1:] else ''})")
     return "other " + ", ".join(names) if names else "other data or masks"
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -15,12 +15,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+from whence.arguments import whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import at_level, at_rows, evenly
@@ -29,6 +30,7 @@ from whence.estimators.targets import candidates
 from whence.masks import philox4x32
 from whence.quantities import quantity_named
 from whence.run import Run, instance_table, open_run
+from whence.rundir import RunDirectory, as_path
 from whence.score_store import StoredScores, load_scores
 from whence.summaries import Summary, typical_sizes
 
@@ -77,9 +79,8 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
     Raises:
         WhenceError: no run there, or fewer than one row.
     """
-    if rows < 1:
-        raise WhenceError("nothing to score anew", where="rows", got=rows, expected="at least 1")
-    directory = Path(path)
+    rows = whole(rows, "rows")
+    directory = as_path(path)
     if not (directory / "run.json").is_file():
         open_run(path)  # says what is missing
     checks: list[Check] = []
@@ -92,9 +93,11 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
         Check("run", "ok", f"data, weights, model and loss of fingerprint {run.fingerprint()[:8]}"),
     ]
     checks.append(_caught("instances", lambda: _instances(run)))
+    assert run.directory is not None
     for folder in sorted((directory / "scores").glob("*/")):
         if not folder.name.startswith("."):
-            checks.append(_caught(f"scores/{folder.name}", partial(_scores, run, folder, rows)))
+            name = f"scores/{folder.name}"
+            checks.append(_caught(name, partial(_scores, run, run.directory, name, rows)))
     return checks
 
 
@@ -103,7 +106,17 @@ def _caught(what: str, check: Callable[[], tuple[str, str]]) -> Check:
         return Check(what, *check())
     except WhenceError as error:
         return Check(what, "differs", str(error))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, EOFError, MemoryError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        EOFError,
+        MemoryError,
+    ) as error:
         return Check(what, "differs", f"files that cannot be made sense of ({type(error).__name__}: {error})")
 
 
@@ -133,13 +146,14 @@ def _instances(run: Run) -> tuple[str, str]:
             f"the table has {len(stored):,} rows for {len(wanted):,}, and lacks {', '.join(missing) or 'no column'}",
         )
     for name in wanted.column_names:
-        if not stored[name].equals(wanted[name]):
+        column = wanted[name]
+        if not stored[name].equals(column.cast(pa.large_string()) if pa.types.is_string(column.type) else column):
             return "differs", f"column {name} is not that of the data"
     return "ok", f"{len(wanted):,} ids, labels and groups"
 
 
-def _scores(run: Run, path: Path, rows: int) -> tuple[str, str]:
-    scores = load_scores(path)
+def _scores(run: Run, directory: RunDirectory, name: str, rows: int) -> tuple[str, str]:
+    scores = load_scores(directory.place(name))
     if scores.info.get("run") != run.fingerprint():
         return "differs", "they are of other weights, masks or training data"
     method = METHODS.get(str(scores.info.get("method")))

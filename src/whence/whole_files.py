@@ -20,7 +20,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from whence.errors import WhenceError
+from whence.errors import UnwritableError
 
 __all__ = ["aside_of", "clear_left", "is_alive", "remove_whole", "this_host", "write_aside", "writing"]
 
@@ -39,6 +39,8 @@ _REASONS = {
     errno.EACCES: ("no permission to write", "Name a place that can be written to, or change its permissions."),
     errno.EPERM: ("no permission to write", "Name a place that can be written to, or change its permissions."),
     errno.ENOENT: ("a directory that is gone", f"It was removed or moved while it was written to. {_AGAIN}"),
+    errno.EEXIST: ("a file where a directory should be", "Name another place, or move the file."),
+    errno.EISDIR: ("a directory where a file should be", "Name another place, or move the directory."),
     errno.ENOTDIR: ("a file where a directory should be", "Name another place, or move the file."),
     errno.ENAMETOOLONG: ("a name that is too long", "Give a shorter one."),
 }
@@ -53,8 +55,11 @@ def write_aside(path: Path, *, parents: bool = True) -> Iterator[Path]:
         parents: make the directories above that are missing; False where one that is gone was removed by somebody.
 
     Raises:
-        WhenceError: the disk is full, or cannot be written to.
+        WhenceError: the disk is full, or cannot be written to; something else than a file is in the place.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/null, would be replaced for all
+        raise UnwritableError("a file that cannot be written", where=str(path), got="something else than a file in its place",
+                          expected="a new name, or a file to replace")  # fmt: skip
     with writing(path):
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +165,7 @@ def writing(path: Path) -> Iterator[None]:
         if told not in _REASONS or (told in _OF_ANY_FILE and elsewhere):
             raise
         what, mend = _REASONS[told]
-        raise WhenceError(
+        raise UnwritableError(
             what, where=str(path), got=_free(path) if told == errno.ENOSPC else None, mend=mend
         ) from error
 

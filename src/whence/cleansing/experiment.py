@@ -31,7 +31,7 @@ from whence.estimators.dispatch import METHODS, choose, target_instances
 from whence.evaluation.recipes import OwnLoop, recipe_of
 from whence.evaluation.workers import check_jobs
 from whence.run import Run
-from whence.rundir import RunDirectory
+from whence.rundir import RunDirectory, folder_name
 from whence.score_store import making
 
 __all__ = ["cleanse"]
@@ -116,8 +116,8 @@ def cleanse(
     data = target_instances(run, targets)
     if len(data) < 2:
         raise WhenceError("too few instances to judge by", where="targets", got=len(data), expected="at least 2")
-    path = None if run.directory is None else run.directory.path / "cleanse"
     title = _named(name, action, by, method)
+    path = None if run.directory is None else run.directory.place(f"cleanse/{title}").parent
     trainings = Trainings(recipe_of(run, fit), run.train, run.splits.get("dev"), data, seed, jobs,
                           None if path is None else RunDirectory(path / "models"), progress)  # fmt: skip
     with run.in_use(), nullcontext() if path is None else making(path):
@@ -160,11 +160,9 @@ def _named(name: str | None, action: str, by: str, method: str) -> str:
     if name is None:
         special = by if by != "influence" else method if method != "auto" else ""
         name = f"{action}-{special}" if special and action in ("drop", "groups") else action
-    if not 0 < len(name) <= 100 or name in (".", "..", "models") or Path(name).name != name or "\\" in name:
-        raise WhenceError(
-            "not a name for a cleansing", where="name", got=repr(name), expected="letters, digits and hyphens"
-        )
-    return name
+    if name == "models":  # which are kept there
+        raise WhenceError("not a name for a cleansing", got=repr(name), expected="another")
+    return folder_name(name, "a cleansing")
 
 
 def _ranked(

@@ -25,7 +25,7 @@ import numpy as np
 
 from whence.cleansing.results import KEEP, Cleansing
 from whence.data import Classification, Dataset
-from whence.data.copies import copy_table, fitting_ending
+from whence.data.copies import copy_table, fitting_ending, inert
 from whence.data.inputs import ArrayInputs
 from whence.data.loading import Source
 from whence.data.reading import rows_in_use
@@ -83,7 +83,7 @@ def write_table(run: Run, found: Cleansing, out: str | os.PathLike[str]) -> Path
         if entry["action"] == "drop":
             splits[row] = DROPPED
         else:
-            marks["given_label"][row] = marks["given_label"][row] or _text(labels[row].as_py())
+            marks["given_label"][row] = marks["given_label"][row] or inert(_text(labels[row].as_py()), Path(out))
             changed[row] = position
     added = {f"{MARK}{name}": texts for name, texts in marks.items()}
     if in_file is not None:

@@ -49,6 +49,8 @@ def main() -> None:
         stopped()
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
+    except MemoryError:
+        fail("out of memory. Take fewer instances with --limit, or a smaller model.")
     except OSError as error:
         fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     finally:

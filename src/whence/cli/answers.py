@@ -9,15 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["answer", "finite", "full_path", "on_terminal"]
+__all__ = ["answer", "finite", "full_path", "on_terminal", "plain"]
 
 
 def answer(as_json: bool, record: dict[str, Any], lines: list[str]) -> None:
     """Print the answer of a command, in one form or the other."""
-    text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines)
+    text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False) if as_json else "\n".join(map(plain, lines))
     # A terminal of another encoding must not turn a label into a traceback.
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), flush=True)
+
+
+def plain(line: str) -> str:
+    """A line without characters that a terminal obeys, which names and labels may hold."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 
 def finite(value: Any) -> Any:

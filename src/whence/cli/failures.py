@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from whence.cli.answers import plain
 from whence.errors import WhenceError
 
 __all__ = ["Notes", "fail", "interruptible", "stopped", "typed"]
@@ -14,7 +15,7 @@ __all__ = ["Notes", "fail", "interruptible", "stopped", "typed"]
 
 def fail(message: str) -> None:
     """End with one line: bad input."""
-    print("whence: " + " ".join(message.split()), file=sys.stderr)
+    print("whence: " + plain(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
 
 
@@ -49,4 +50,4 @@ class Notes(logging.Handler):
     """What the library logs, a line each on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"whence: {record.getMessage()}", file=sys.stderr)
+        print(f"whence: {plain(record.getMessage())}", file=sys.stderr)

@@ -148,7 +148,10 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
     from whence.estimators import influence as score
     from whence.evaluation.judging import evaluate as judge
     from whence.run import open_run
+    from whence.rundir import folder_name
 
+    if name is not None:
+        folder_name(name, "retrainings")  # before scores are made
     opened = open_run(run)
     targets = targets or next((split for split in ("test", "dev") if split in opened.splits), "test")
     with interruptible(lambda: "finished retrainings are kept"), opened.in_use():

@@ -22,6 +22,7 @@ from typing import cast
 import numpy as np
 
 from whence.errors import WhenceError
+from whence.guarded import npy_header, refuse_bomb, regular
 
 __all__ = ["MAX_BYTES", "PAIRS", "SPLITS", "Arrays", "read_npz"]
 
@@ -32,6 +33,7 @@ SPLITS = ("train", "dev", "test")
 PAIRS = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 """Names of inputs and labels that are not divided into splits yet."""
 
+_FREE = 2 << 30  # bytes that an array may unpack to, of whatever size it is: one-hot rows shrink to a thousandth
 _WHOLE = ""  # the split of what has none
 _HEADER = 16_384  # bytes; NumPy itself refuses headers above 10,000
 _DEFLATE = 1_032  # how many times its size deflate can unpack to, at most
@@ -114,7 +116,7 @@ def read_npz(path: Path) -> Arrays:
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        if path.stat().st_size == 0:
+        if regular(path) == 0:
             raise WhenceError("an empty file", where=path, got="0 bytes", expected="an .npz archive")
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -163,13 +165,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     with archive.open(info) as file:
         head = io.BytesIO(file.read(_HEADER))
     try:
-        version = np.lib.format.read_magic(head)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version}")
-        old = version == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(head)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        shape, fortran, dtype = npy_header(head)
+    except ValueError as error:
         raise WhenceError("an array with an unreadable header", where=where, got=str(error).split("\n")[0],
                           expected="NumPy's .npy format",
                           mend="Write the archive again.") from error  # fmt: skip
@@ -180,7 +177,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     if not shape or any(size < 0 for size in shape):
         raise WhenceError("an array without rows", where=where, got=f"shape {list(shape)}",
                           expected="[N, ...]")  # fmt: skip
-    member = _Member(name, tuple(int(size) for size in shape), dtype, bool(fortran), head.tell())
+    member = _Member(name, shape, dtype, fortran, head.tell())
     _check_shape(member, where, labels)
     if member.bytes > MAX_BYTES:
         raise WhenceError("an array that is too large", where=where, got=f"{member.bytes / 2**30:.4g} GiB",
@@ -190,6 +187,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
                           got=f"{info.file_size - member.offset} bytes of data",
                           expected=f"{member.bytes} for shape {list(shape)} of {dtype}",
                           mend="Write the archive again.")  # fmt: skip
+    try:
+        refuse_bomb(info.compress_size, info.file_size, _FREE)
+    except ValueError as error:
+        raise WhenceError("an array that unpacks to far more than it weighs", where=where, got=str(error),
+                          mend="If that is right, store it with numpy.savez.") from error  # fmt: skip
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE}.get(info.compress_type, math.inf)
     if info.compress_size > path.stat().st_size or info.file_size > most * info.compress_size + _HEADER:
         raise WhenceError("an archive that promises more than it holds", where=where,

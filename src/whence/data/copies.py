@@ -23,7 +23,10 @@ from whence.data.tables import TABLES, open_table
 from whence.errors import WhenceError
 from whence.whole_files import write_aside
 
-__all__ = ["copy_table", "fitting_ending"]
+__all__ = ["copy_table", "fitting_ending", "inert"]
+
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # what spreadsheets run, by OWASP's list
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 _SLICE = 50_000  # rows that are text at once
 _QUOTED = re.compile('[,"\r\n]')
@@ -70,6 +73,15 @@ def copy_table(source: Path, out: Path, replaced: Mapping[str, Column], added: M
                 else:
                     _separated(source, file, "\t" if kind == ".tsv" else ",", replaced, added)
     return out
+
+
+def inert(text: str, path: Path) -> str:
+    """Text for a column that a copy adds: in CSV and TSV an apostrophe stands before what a spreadsheet would run.
+
+    The table's own columns are copied as they are, or the copy would be other data.
+    """
+    runs = _kind(path) in (".csv", ".tsv") and _FORMULA.match(text) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if runs else text
 
 
 def _kind(path: Path) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from whence.data.inputs import ArrayInputs, Inputs, ItemInputs, ModelInputs, to_device
-from whence.data.tasks import Classification, Regression, Task, well_formed
+from whence.data.given import plain, take, targets_for
+from whence.data.inputs import ArrayInputs, Inputs, ModelInputs, to_device
+from whence.data.tasks import Task, well_formed
 from whence.data.tokens import together
 from whence.errors import WhenceError
 from whence.masks import as_ids
@@ -165,58 +166,14 @@ class Dataset:
             task: how to read the targets; by default integers are classes and floats numbers.
 
         Raises:
-            WhenceError: ids are missing, repeated or of a type that cannot be an id.
+            WhenceError: ids are missing, repeated or of a type that cannot be an id; inputs or targets are not numbers, or
+                not finite.
         """
         if isinstance(data, Dataset):
             return data
-        if isinstance(data, tuple | list) and len(data) == 3 and not isinstance(data[0], tuple | dict):
-            ids, inputs, targets = data
-            rows: Inputs = ArrayInputs(_numpy(inputs)) if hasattr(inputs, "shape") else ItemInputs(inputs)
-        elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data):
-            keys: tuple[Any, Any, Any] = ("id", "inputs", "target") if isinstance(data[0], dict) else (0, 1, 2)
-            ids, targets = [], []
-            try:
-                for item in (data[i] for i in range(len(data))):
-                    if isinstance(item, dict) and (lacked := [key for key in keys if key not in item]):
-                        raise WhenceError("an item without a key that is needed", where=f"item {len(ids)} of the dataset",
-                                          got=f"keys {', '.join(map(str, item)) or 'none'}",
-                                          expected=f"also {', '.join(map(str, lacked))}")  # fmt: skip
-                    ids.append(item[keys[0]])
-                    targets.append(item[keys[2]])
-            except (KeyError, IndexError, TypeError) as error:
-                raise WhenceError("items without an id", where="the dataset", got=type(data[0]).__name__,
-                                  expected="(id, inputs, target) or a dict with these keys") from error  # fmt: skip
-            rows = ItemInputs(data, keys[1])
-        else:
-            raise WhenceError("not a dataset", got=type(data).__name__,
-                              expected="a whence Dataset, (ids, inputs, targets), or a torch dataset that carries ids")  # fmt: skip
-        names = np.array([str(_plain(name)) for name in ids], dtype=object)
-        array = _numpy(targets).reshape(-1)
-        if task is None:
-            if np.issubdtype(array.dtype, np.floating):
-                task = Regression()
-            else:
-                task = Classification(tuple(map(str, range(int(array.max(initial=0)) + 1))))
-        if isinstance(task, Classification):
-            bad = (array < 0) | (array >= len(task.classes)) | (array != np.rint(array))
-        else:
-            bad = ~np.isfinite(array)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            expected = (
-                f"an integer from 0 to {task.outputs - 1}" if isinstance(task, Classification) else "a finite number"
-            )
-            raise WhenceError("a target that is no label", where=f"row {row}", got=array[row], expected=expected)
-        wanted = np.float32 if isinstance(task, Regression) else np.int64
+        given = take(data)
+        names = np.array([str(plain(name)) for name in given.ids], dtype=object)
+        task, targets = targets_for(given.targets, task)
+        rows = given.inputs
         images = rows.array if isinstance(rows, ArrayInputs) and rows.is_image else None
-        return cls(as_ids(ids), rows, array.astype(wanted), task, names=names, images=images)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
-
-
-def _numpy(values: Any) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().numpy()
-    return np.asarray([_plain(value) for value in values]) if isinstance(values, list | tuple) else np.asarray(values)
+        return cls(as_ids(given.ids), rows, targets, task, names=names, images=images)

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from whence.data.arrays import MAX_BYTES
 from whence.data.splits import split_name
 from whence.errors import WhenceError
+from whence.guarded import regular
 
 __all__ = ["ENDINGS", "Folder", "Pictures", "read_folder", "read_pictures", "unpack_sheet"]
 
@@ -216,7 +217,10 @@ def _decoded(stored: Stored, size: tuple[int, int], gray: bool, where: Callable[
 
 
 def _file(stored: Stored) -> Path | io.BytesIO:
-    return io.BytesIO(stored) if isinstance(stored, bytes) else stored
+    if isinstance(stored, bytes):
+        return io.BytesIO(stored)
+    regular(stored)
+    return stored
 
 
 def _unreadable(stored: Stored, error: BaseException, where: str) -> WhenceError:

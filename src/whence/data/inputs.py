@@ -177,7 +177,13 @@ class ItemInputs:
         return item if self.part is None else item[self.part]
 
     def gather(self, rows: np.ndarray) -> ModelInputs:
-        collated: Any = torch.utils.data.default_collate([self.item(row) for row in rows])
+        items = [self.item(row) for row in rows]
+        try:
+            collated: Any = torch.utils.data.default_collate(items)
+        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+            raise WhenceError("inputs that do not make a batch", where=f"rows {', '.join(map(str, rows[:3].tolist()))} …",
+                              got=str(error).split("\n")[0][:200], expected="tensors, arrays or numbers of one shape",
+                              mend="Give all instances inputs of one shape and kind.") from error  # fmt: skip
         return tuple(collated) if isinstance(collated, list) else collated
 
     def select(self, rows: np.ndarray) -> ItemInputs:

@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeVar, cast
 import pyarrow as pa
 
 from whence.errors import WhenceError
+from whence.guarded import refuse_bomb, regular
 
 __all__ = ["Appended", "grown", "numbered_lines", "opened", "undecodable"]
 
@@ -38,7 +39,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             starts like something that is not UTF-8 text. Also for what reading inside the block meets.
     """
     try:
-        with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+        size = regular(path)
+        with _unpacked(path, size) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
             start = file.peek(4)[:4]
             if not start:
                 raise WhenceError("an empty file", where=path, got="0 bytes", expected="a table")
@@ -59,6 +61,33 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise WhenceError("a file that cannot be read", where=path,
                           got=error.strerror or str(error)) from error  # fmt: skip
+
+
+@contextmanager
+def _unpacked(path: Path, size: int) -> Iterator[io.BufferedReader]:
+    with gzip.open(path, "rb") as file:
+        yield io.BufferedReader(_Counted(file, path, size))
+
+
+class _Counted(io.RawIOBase):
+    """What a gzip file unpacks to, up to where it turns out to be a bomb."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile, path: Path, size: int) -> None:
+        self._file, self._path, self._size, self._count = file, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        block = self._file.read(len(buffer))
+        buffer[: len(block)] = block
+        self._count += len(block)
+        try:
+            refuse_bomb(self._size, self._count)
+        except ValueError as error:
+            raise WhenceError("a gzip file that unpacks to far more than it weighs", where=self._path, got=str(error),
+                              mend="If that is right, unpack it first.") from error  # fmt: skip
+        return len(block)
 
 
 def grown(path: Path, read: Callable[[BinaryIO, int], Read]) -> Read:

@@ -18,6 +18,7 @@ from whence.data.jsonlines import JsonLines
 from whence.data.separated import Separated
 from whence.data.streams import undecodable
 from whence.errors import WhenceError
+from whence.guarded import read_parquet, regular
 
 __all__ = ["TABLES", "Reader", "open_table", "read_columns"]
 
@@ -116,15 +117,18 @@ class Parquet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = self._tried(lambda: pa.parquet.ParquetFile(path, page_checksum_verification=True))
-        self.names = tuple(self._tried(lambda: self._file.schema_arrow).names)
+        self.names = tuple(self._tried(self._schema).names)
 
     def place(self, row: int) -> str:
         return f"row {row + 1} of the data (the first is 1)"
 
     def read(self, columns: Sequence[str], exact: Sequence[str] = ()) -> pa.Table:
-        # Asked for "a", Parquet also gives a column "a.b".
-        return self._tried(lambda: self._file.read(columns=list(columns)).select(list(columns)))
+        return self._tried(lambda: read_parquet(self.path, columns, checked=True))
+
+    def _schema(self) -> pa.Schema:
+        regular(self.path)
+        with pa.parquet.ParquetFile(self.path) as file:
+            return file.schema_arrow
 
     def _tried(self, read: Callable[[], Any]) -> Any:
         try:
@@ -135,7 +139,7 @@ class Parquet:
             if isinstance(error, PermissionError):
                 raise WhenceError("a file that cannot be read", where=self.path,
                                   got=error.strerror) from error  # fmt: skip
-            if self.path.stat().st_size == 0:
+            if self.path.is_file() and self.path.stat().st_size == 0:
                 raise WhenceError("an empty file", where=self.path, got="0 bytes",
                                   expected="Parquet") from error  # fmt: skip
             raise WhenceError("not a sound Parquet file", where=self.path, got=str(error).split("\n")[0],

@@ -208,11 +208,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """The factor of a positive matrix, of which as little is added to the diagonal as rounding makes necessary."""
+    """The factor of a positive matrix, of which as little is added to the diagonal as rounding makes necessary.
+
+    Raises:
+        WhenceError: nothing helps: numbers in it are too large, or not finite.
+    """
     scale = matrix.diagonal().mean().clamp_min(1e-12)
     for digits in range(7, 0, -1):
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if not failed:
             return factor
         matrix = matrix + 10.0**-digits * scale * torch.eye(len(matrix), dtype=matrix.dtype)
-    return torch.linalg.cholesky(matrix)
+    raise WhenceError("numbers too far apart for their products", where="what the layers read",
+                      got=f"a mean square of {float(scale):.3g}", mend="Scale the inputs to about 1, and fit again.")  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from tqdm import tqdm
 
+from whence.arguments import whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import Estimator, InstanceEstimator, MaskEstimator, Method, at_rows
@@ -94,11 +95,15 @@ def influence(
     wanted = quantity_named(run.loss if quantity == "loss" else quantity, run.task)
     if level not in ("auto", "instance", "group"):
         raise WhenceError("unknown level", got=repr(level), expected="auto, instance or group")
-    if method not in ("auto", *METHODS):
+    if not isinstance(method, str) or method not in ("auto", *METHODS):
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
-    if keep_top < 1:
-        raise WhenceError("no extremes to keep", where="keep_top", got=keep_top, expected="at least 1")
-    if not 0 <= shard[0] < shard[1]:
+    keep_top, null_masks = whole(keep_top, "keep_top"), whole(null_masks, "null_masks", low=0)
+    block_rows = None if block_rows is None else whole(block_rows, "block_rows")
+    if not isinstance(keep_matrix, bool):
+        raise WhenceError(
+            "an option of the wrong type", where="keep_matrix", got=repr(keep_matrix), expected="True or False"
+        )
+    if not _is_shard(shard):
         raise WhenceError("no such shard", where="shard", got=shard, expected="(rank, world) with 0 ≤ rank < world")
     if null_masks < FEWEST_MASKS:
         raise WhenceError("too few null masks", where="null_masks", got=null_masks, expected=f"at least {FEWEST_MASKS}")
@@ -164,6 +169,11 @@ def choose(run: Run, quantity: Quantity) -> str:
     if not quantity.differentiable or not Views(run.model, run.train).layers:
         return "turnover"
     return _BEST
+
+
+def _is_shard(shard: Any) -> bool:
+    pair = isinstance(shard, tuple | list) and len(shard) == 2 and all(type(part) is int for part in shard)
+    return pair and 0 <= shard[0] < shard[1]
 
 
 def _chosen(question: Question, path: Path | None) -> Dataset:

@@ -29,6 +29,7 @@ from whence.run import Run
 __all__ = ["Kernel", "Residual", "mean_curvature", "residuals_at"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
+_MOST_SUBNETWORKS = 10_000
 
 
 class Kernel:
@@ -62,9 +63,9 @@ class Kernel:
             raise WhenceError(
                 "unknown residual", where="method kernel", got=repr(residual), expected=", ".join(get_args(Residual))
             )
-        if not damping > 0 or subnetworks < 1:
+        if not damping > 0 or not 1 <= subnetworks <= _MOST_SUBNETWORKS:
             raise WhenceError("an option out of range", where="method kernel", got=f"damping {damping}, subnetworks {subnetworks}",
-                              expected="damping above 0, at least 1 sub-network")  # fmt: skip
+                              expected=f"damping above 0, 1 to {_MOST_SUBNETWORKS} sub-networks")  # fmt: skip
         head = find_head(run.model, run.train)
         if head is None:
             raise WhenceError("the model does not end in a linear layer", where="method kernel",

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from whence.arguments import is_number
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import Method, Rows, at_level
 from whence.fingerprints import digest
 from whence.quantities import Quantity
 from whence.run import Run
+from whence.rundir import folder_name
 
 __all__ = ["Question"]
 
@@ -74,16 +76,23 @@ class Question:
     def changed(self) -> dict[str, Any]:
         """The options that were given and are not the defaults."""
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}
-        return {name: value for name, value in plain.items() if value != self.defaults.get(name, _UNKNOWN)}
+        for name, value in plain.items():
+            if isinstance(self.defaults.get(name, _UNKNOWN), float | None) and is_number(value):
+                plain[name] = float(value)  # 1 and 1.0 are one option
+        return {name: value for name, value in plain.items() if not _alike(value, self.defaults.get(name, _UNKNOWN))}
 
     def check_options(self) -> None:
         """Raises:
-        WhenceError: an option that the method does not have.
+        WhenceError: an option that the method does not have, or of another type than its default.
         """
         for name in self.options:
             if name not in self.defaults:
                 raise WhenceError("an option this method does not have", where=f"method {self.method}", got=repr(name),
                                   expected=f"one of {', '.join(self.defaults) or 'none'}")  # fmt: skip
+        for name, value in self.changed.items():
+            if (kind := _unlike(value, self.defaults[name])) is not None:
+                raise WhenceError("an option of the wrong type", where=f"method {self.method}, {name}", got=repr(value),
+                                  expected=kind)  # fmt: skip
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -106,11 +115,13 @@ class Question:
         """The directory of the scores, by default called by method, targets and quantity; None for a run without one.
 
         Raises:
-            WhenceError: not a name.
+            WhenceError: not a name, or that of a link out of the run.
         """
         if self.run.directory is None:
             return None
-        return self.run.directory.path / "scores" / _safe(self.default_name() if name is None else name)
+        return self.run.directory.place(
+            f"scores/{folder_name(self.default_name() if name is None else name, 'scores')}"
+        )
 
     def default_name(self) -> str:
         """Method, targets and quantity; what else sets scores apart is told by a few digits of its hash."""
@@ -123,7 +134,16 @@ class Question:
         return "-".join(parts)
 
 
-def _safe(label: str) -> str:
-    if not label or label in (".", "..") or Path(label).name != label or any(c in label for c in '<>:"\\|?*\0'):
-        raise WhenceError("not a name for scores", got=repr(label), expected="letters, digits and hyphens")
-    return label
+def _alike(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and bool(value == default)
+
+
+def _unlike(value: Any, default: Any) -> str | None:
+    """What a value had to be to be of its default's kind; None where it is."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "True or False"
+    if isinstance(default, str):
+        return None if isinstance(value, str) else "a name"
+    if isinstance(default, int):
+        return None if type(value) is int and abs(value) < 2**63 else "an integer"
+    return None if is_number(value) else "a finite number"

@@ -9,7 +9,7 @@ import numpy as np
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.forward import predict
-from whence.run import Run
+from whence.run import Run, probe
 
 __all__ = ["candidates", "target_instances"]
 
@@ -29,7 +29,11 @@ def target_instances(run: Run, targets: Any) -> Dataset:
 def candidates(run: Run, targets: Any) -> Dataset:
     """The instances that targets are chosen from, without asking the model: for "errors" a whole split, else the targets."""
     if not _are_errors(targets):
-        return run.dataset(targets) if isinstance(targets, str) else Dataset.of(targets, task=run.task)
+        if isinstance(targets, str):
+            return run.dataset(targets)
+        given = Dataset.of(targets, task=run.task)
+        probe(run.model, given)
+        return given
     split = _held_out(run)
     if split is None:
         raise WhenceError("no instances to look for errors in", where="targets", expected="a test or dev split")

@@ -34,6 +34,7 @@ __all__ = ["GroundTruth", "begin", "load_truth", "read_retraining", "record_name
 
 FORMAT = 1
 _SIGNS = {"loss": -1, "margin": 1, "correct": 1}
+_MOST = 10**6  # subsets or seeds
 _COUNTS = ("subsets", "seeds")  # a truth may grow in these; all else in truth.json is what it is a truth of
 
 
@@ -151,25 +152,29 @@ def load_truth(path: str | os.PathLike[str]) -> GroundTruth:
     Raises:
         WhenceError: none there, unfinished, or damaged.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(path, mend="Delete the directory that it lies in to retrain.")
     if not directory.has("truth.json"):
         raise WhenceError("no ground truth in this directory", where=str(path), expected="a truth.json",
                           mend="Make one with `whence evaluate RUN`.")  # fmt: skip
     settings = directory.read_json("truth.json")
     if settings.pop("format", None) != FORMAT:
         raise WhenceError("a ground truth of another format", where=str(path), expected=FORMAT)
-    if not all(isinstance(settings.get(name), int) and settings[name] > 0 for name in _COUNTS):
-        raise WhenceError(
-            "a damaged file", where=str(directory.path / "truth.json"), expected="numbers of subsets and seeds"
+    kinds = {**dict.fromkeys(_COUNTS, int), "kind": str, "level": str, "seed": int}
+    if wrong := [name for name, kind in kinds.items() if type(settings.get(name)) is not kind]:
+        raise directory.damaged("truth.json", f"{wrong[0]} {settings.get(wrong[0])!r:.40}", kinds[wrong[0]].__name__)
+    if not all(1 <= settings[name] <= _MOST for name in _COUNTS):
+        raise directory.damaged(
+            "truth.json", f"{settings['subsets']} subsets, {settings['seeds']} seeds", f"1 to {_MOST}"
         )
     pairs = [(subset, number) for subset in range(settings["subsets"]) for number in range(settings["seeds"])]
     missing = [pair for pair in pairs if not directory.has(record_name(*pair))]
     if missing:
         raise WhenceError("unfinished retrainings", where=str(path), got=f"{len(missing)} of {len(pairs)} missing",
                           mend="Give the same call again to finish them.")  # fmt: skip
-    rows, targets, instances = (directory.read_table(f"{name}.parquet") for name in ("rows", "targets", "instances"))
+    rows, targets, instances = (labels_in(directory, f"{name}.parquet") for name in ("rows", "targets", "instances"))
+    owners = _owners(directory, len(rows))
     records = [read_retraining(directory, *pair) for pair in pairs]
-    return assemble(_labels(rows), _labels(targets), _labels(instances), instances["row"].to_numpy(), settings, records)
+    return assemble(rows, targets, instances, owners, settings, records)
 
 
 def assemble(rows: Labels, targets: Labels, instances: Labels, owners: np.ndarray, settings: dict[str, Any],
@@ -177,7 +182,8 @@ def assemble(rows: Labels, targets: Labels, instances: Labels, owners: np.ndarra
     """The truth that single retrainings make up; they come subset by subset, and seed by seed within it."""
     sizes = {"members": len(rows), "train_correct": len(instances)}
     for record in records:
-        if record.keys() != records[0].keys() or any(len(v) != sizes.get(n, len(targets)) for n, v in record.items()):
+        shapes = {name: (sizes.get(name, len(targets)),) for name in record}
+        if record.keys() != records[0].keys() or any(value.shape != shapes[name] for name, value in record.items()):
             raise WhenceError("retrainings that do not fit together", where="the ground truth",
                               mend="Delete the directory and retrain.")  # fmt: skip
     shape = (int(settings["subsets"]), int(settings["seeds"]))
@@ -202,12 +208,16 @@ def write_retraining(directory: RunDirectory, subset: int, number: int, record: 
 def read_retraining(directory: RunDirectory, subset: int, number: int) -> dict[str, np.ndarray]:
     """What ``write_retraining`` wrote."""
     tensors, _ = directory.read_tensors(record_name(subset, number))
-    if not {"members", "loss"} <= set(tensors):
-        raise WhenceError(
-            "a damaged file", where=str(directory.path / record_name(subset, number)), expected="one retraining"
-        )
+    kinds = {name: torch.bool if name in ("members", "train_correct") else torch.float32 for name in tensors}
+    if not {"members", "loss"} <= set(tensors) or {name: value.dtype for name, value in tensors.items()} != kinds:
+        raise directory.damaged(record_name(subset, number), ", ".join(tensors), "one retraining")
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _labels(axis: pa.Table) -> Labels:
-    return Labels(axis["id"].to_numpy(), axis["name"].to_pylist())
+def _owners(directory: RunDirectory, rows: int) -> np.ndarray:
+    """int64 [I]: the row of each training instance."""
+    table = directory.read_table("instances.parquet")
+    owners: np.ndarray = table["row"].to_numpy() if "row" in table.column_names else np.array([-1])
+    if owners.dtype != np.int64 or ((owners < 0) | (owners >= rows)).any():
+        raise directory.damaged("instances.parquet", f"rows of type {owners.dtype}", f"rows from 0 to {rows - 1}")
+    return owners

@@ -16,6 +16,7 @@ from whence.evaluation.ground_truth import GroundTruth
 from whence.evaluation.retraining import retrain
 from whence.evaluation.subsets import draw_rows
 from whence.run import Run
+from whence.rundir import folder_name
 from whence.scores import Scores
 
 __all__ = ["Evaluation", "evaluate"]
@@ -86,9 +87,7 @@ def evaluate(run: Run, scores: Mapping[str, Scores], targets: str = "test", *, k
         raise WhenceError("scores of groups cannot foretell what single instances do", where=f"method {grouped[0]}",
                           mend="Evaluate at level group.")  # fmt: skip
     name = f"{kind}-{level}-{targets}" if name is None else name
-    if not name or name in (".", "..") or Path(name).name != name or "\\" in name:
-        raise WhenceError("not a name for retrainings", got=repr(name), expected="letters, digits and hyphens")
-    path = run.directory.path / "truth" / name
+    path = run.directory.place(f"truth/{folder_name(name, 'retrainings')}")
     rows = None
     if kind == "leave_one_out" and level == "instance":
         rows = draw_rows(run.train.ids, subsets, seed).tolist()

@@ -97,6 +97,9 @@ def recipe_of(run: Run, fit: OwnLoop | None = None) -> Recipe:
     if not isinstance(options, dict):
         raise WhenceError("a run that was trained in a loop of your own", where="the run",
                           mend="Give the loop: fit=f, where f(instances, seed) gives a trained model.")  # fmt: skip
+    if unknown := sorted(set(options) - set(TrainingOptions.__dataclass_fields__)):
+        raise WhenceError("an option of training that does not exist", where="the run", got=repr(unknown[0]),
+                          mend="Open it with the version of whence that wrote it.")  # fmt: skip
     options = {**TrainingOptions(**options).to_json(), "device": str(run.device)}
     dev = run.splits.get("dev") if options["patience"] is not None else None
     if run.config.get("model_spec"):

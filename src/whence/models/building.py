@@ -12,6 +12,7 @@ from torch import nn
 from whence.attachment import attach
 from whence.data import Dataset
 from whence.data.inputs import TextInputs
+from whence.errors import WhenceError
 from whence.masks import Scheme
 from whence.models import encoders
 from whence.models.conv import ConvNet
@@ -22,6 +23,8 @@ from whence.models.spec import ModelSpec
 from whence.models.vgg import VGG, VGG16_BLOCKS
 
 __all__ = ["build", "encode_more", "prepare"]
+
+_MOST_WEIGHTS = 2**31  # of a ready-made model: 8 GiB
 
 
 def prepare(
@@ -55,13 +58,20 @@ def prepare(
     return build(ModelSpec(name, masked, keep, seed, scheme, max_length), data, seed=seed)
 
 
-def build(spec: ModelSpec, data: Dataset, *, seed: int) -> tuple[nn.Module, Dataset]:
-    """As ``prepare``, from a ``ModelSpec``. The weights are drawn from ``seed``; torch's global generator is left alone."""
+def build(spec: ModelSpec, data: Dataset, *, seed: int, most_weights: int = _MOST_WEIGHTS) -> tuple[nn.Module, Dataset]:
+    """As ``prepare``, from a ``ModelSpec``. The weights are drawn from ``seed``; torch's global generator is left alone.
+
+    Args:
+        most_weights: of a model that is not an encoder; one of more is refused before memory is taken for it.
+    """
     kind, widths = spec.parse(data)
     if kind == "encoder":
         return encoders.build(spec, data, seed=seed)
     if kind == "ngrams" and isinstance(data.inputs, TextInputs):
         data = NgramEncoder(data).encode(data)
+    if (count := _weights_of(kind, widths, data)) > most_weights:
+        raise WhenceError("a model that is too large", where="--model", got=f"{count:,} weights in {spec.name}",
+                          expected=f"at most {most_weights:,}", mend="Give narrower layers.")  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[kind](data, widths)
@@ -117,6 +127,18 @@ _BUILDERS: dict[str, Callable[[Dataset, tuple[int, ...]], nn.Module]] = {
     "vgg16": _vgg16,
     "resnet18": _resnet18,
 }
+
+
+def _weights_of(kind: str, widths: tuple[int, ...], data: Dataset) -> int:
+    """How many weights a model has, which is not made; beyond what can be counted, 2^63."""
+    few = data.select(
+        np.flatnonzero(data.splits == "train")[:2] if data.has_split("train") else np.arange(min(2, len(data)))
+    )
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in _BUILDERS[kind](few, widths).parameters())
+    except (RuntimeError, OverflowError):
+        return 2**63
 
 
 def _train_sample(data: Dataset, most: int = 2**16) -> torch.Tensor:

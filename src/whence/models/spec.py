@@ -22,6 +22,7 @@ _DEFAULT_WIDTHS = {
     "resnet18": (64,),
 }
 _NUMBERS_OF_WIDTHS = {"conv": range(2, 9), "vgg": range(2, 9), "resnet18": range(1, 2)}  # 1 or more of the others
+_MOST_WIDTHS = 1000
 _PICTURE_MODELS = ("conv", "vgg", "vgg16", "resnet18")
 
 
@@ -104,7 +105,11 @@ class ModelSpec:
             widths = tuple(int(width) for width in listed.split(",")) if listed else _DEFAULT_WIDTHS[kind]
         except ValueError:
             widths = (0,)
-        if min(widths) < 1 or len(widths) not in _NUMBERS_OF_WIDTHS.get(kind, range(1, len(widths) + 1)):
+        if (
+            not 1 <= min(widths) <= max(widths) < 2**31
+            or len(widths) > _MOST_WIDTHS
+            or len(widths) not in _NUMBERS_OF_WIDTHS.get(kind, range(1, len(widths) + 1))
+        ):
             default = ",".join(map(str, _DEFAULT_WIDTHS[kind]))
             raise WhenceError("widths that make no model", where="--model", got=repr(self.name),
                               expected=f"positive integers, such as {kind}:{default} (conv and vgg take at least two, "

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from whence.arguments import whole
 from whence.auditing import Audit
 from whence.errors import WhenceError
 from whence.reporting.findings import Finding, findings
@@ -15,6 +16,7 @@ from whence.reporting.headings import run_name
 from whence.reporting.render import render
 from whence.reporting.trust import Trust, assess
 from whence.run import Run
+from whence.rundir import as_path
 from whence.whole_files import write_aside
 
 __all__ = ["Finding", "Trust", "assess", "findings", "report"]
@@ -70,14 +72,12 @@ def report(
                 mend="Name a file: whence.report(run, 'report.html').",
             )
         path = run.directory.path / ("report.html" if against is None else _file_name(against))
-    target = Path(path)
+    target = as_path(path)
     if target.is_dir():
         raise WhenceError(
             "not a file", where=str(target), got="a directory", expected="a file name such as report.html"
         )
-    for name, value in (("top", top), ("limit", limit)):
-        if value < 1:
-            raise WhenceError("an option out of range", where=name, got=value, expected="at least 1")
+    top, limit = whole(top, "top"), whole(limit, "limit")
     if audit is not None and audit.table["id"].to_pylist() != run.train.ids.tolist():
         raise WhenceError(
             "an audit of other data",

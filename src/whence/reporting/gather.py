@@ -84,6 +84,7 @@ def gather(
     progress: bool = False,
 ) -> Content:
     """Everything the report of a run says. The options are those of ``whence.report``."""
+    choice = choose_targets(run, targets, limit)  # first, so that targets that there are not leave no audit behind
     audit = auditing.audit(run, method=method, progress=progress) if audit is None else audit
     kinds, masks = listed_rows(audit), ("p_own", "p_flipped")
     others = len(kinds[-1].rows)
@@ -95,7 +96,6 @@ def gather(
         longest_text(kinds[-1].listed - others),
         longest_of_rest(others),
     )
-    choice = choose_targets(run, targets, limit)
     explanations = explain(run, choice, gallery, method=method, top=top, progress=progress)
     tested = choice.data if choice.kind == "given" else None  # of a split, any of its instances, not its errors alone
     trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, groups=audit.groups,

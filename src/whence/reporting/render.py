@@ -2,7 +2,7 @@
 
 The page holds user text in two ways only: through Jinja2's autoescape, and in a JSON data block whose
 characters cannot end it. Its Content-Security-Policy allows one script and one style, named by their hashes,
-and pictures as data URIs.
+and pictures as data URIs; no text can become markup or script, in whatever way a browser is asked to make it so.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def page(template: str, scripts: Sequence[str], content: Any, title: str, **cont
     )
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return environment.get_template(template).render(
         c=content,

@@ -12,7 +12,9 @@ const tools = document.querySelector("[data-export]");
 const count = () => {
   if (tools) tools.querySelector("[data-selected]").textContent = chosen.size ? whole(chosen.size) + " selected" : "Without a selection, all that match are exported.";
 };
-const cell = (text) => '"' + (/^[=+\-@\t\r]/.test(text) ? "'" : "") .concat(text).replace(/"/g, '""') + '"';
+// Numbers stay numbers: of an id -7 or a value -1.5 nothing runs.
+const FORMULA = /^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/, PLAIN = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const cell = (text) => '"' + (FORMULA.test(text) && !PLAIN.test(text) ? "'" : "").concat(text).replace(/"/g, '""') + '"';
 const csv = (items) => {
   const numbers = ["p_wrong", "memorization", "influence_on_dev", "p_own", "p_flipped", "p_full"].filter((name) => name in items[0]);
   const lines = [["id", "given_label", "suggested_label", ...numbers, "kind"].join(",")];

@@ -1,0 +1,49 @@
+"""A whole run of a table, with scores, audit and report, and copies of it to do harm to."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import whence
+from whence.data.loading import Source
+from whence.models import prepare
+
+
+def write_rows(path: Path) -> None:
+    """Forty instances of two classes and five sources."""
+    generator = np.random.default_rng(0)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "x", "z", "split", "label"])
+        for row in range(40):
+            split = ("train", "train", "train", "dev", "test")[row % 5]
+            writer.writerow([f"r{row}", generator.normal(2 * (row % 2)), generator.normal(), split, "ab"[row % 2]])
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's directory; its data lie beside it."""
+    home = tmp_path_factory.mktemp("hostile")
+    write_rows(home / "data.csv")
+    source = Source(str(home / "data.csv"), label="label")
+    model, data = prepare(source.load(), "mlp:4")
+    run = whence.fit(model, data, out=home / "run", source=source, epochs=1, device="cpu")
+    for method in ("turnover", "kernel"):
+        whence.influence(run, "test", method=method)
+    whence.influence(run, "test", method="kernel", name="means", keep_matrix=False)
+    whence.evaluation.retrain(run, "test", subsets=2, seeds=1, out=home / "run" / "truth" / "t")
+    whence.audit(run)
+    whence.report(run)
+    return home / "run"
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy of the run."""
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"
