@@ -27,6 +27,7 @@ import torch
 
 from whence.errors import WhenceError
 from whence.rundir import RunDirectory
+from whence.score_store import labels_in
 from whence.scores import Labels
 from whence.whole_files import clear_left
 
