@@ -146,7 +146,7 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
         ({"targets": "exam"}, "no split named 'exam'"),
         ({"name": "../out"}, "not a name for a cleansing"),
         ({"name": "models"}, "not a name for a cleansing"),
-        ({"name": "x" * 200}, "not a name for a cleansing"),
+        ({"name": "x" * 300}, "not a name for a cleansing"),
         ({"targets": "dev"}, "targets that the change is chosen by.*got 'dev'"),
         ({"targets": "errors", "relabel": True}, "targets that the change is chosen by"),
         ({"relabel": True, "runs": 3}, "an option without effect on this change in runs"),

@@ -45,7 +45,7 @@ def test_a_page_does_what_it_shows(name, tmp_path):
     Page(DOCS / name, tmp_path).run()
 
 
-def test_the_readme_does_what_it_shows(tmp_path):
+def test_the_readme_does_what_it_shows(tmp_path, monkeypatch):
     """Its commands on a small table, its loop on a small model."""
     write_reviews(tmp_path / "reviews.csv")
     torch.manual_seed(0)
@@ -60,6 +60,7 @@ def test_the_readme_does_what_it_shows(tmp_path):
         "loader": torch.utils.data.DataLoader(sets["train"], batch_size=16, shuffle=True),
     }  # fmt: skip
     Page(ROOT / "README.md", tmp_path, names).run()
+    monkeypatch.chdir(tmp_path)  # its paths begin there
     scores = names["scores"]
     assert scores.shape == (60, 60)
     np.testing.assert_allclose(scores, whence.influence(names["run"], "test"))

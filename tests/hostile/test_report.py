@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.reporting.conftest import numbers, texts, trained
-from tests.reporting.test_report_browser import browser  # noqa: F401
+from tests.reporting.conftest import browser  # noqa: F401
 from whence.data import Classification
 from whence.data.inputs import TextInputs
 from whence.reporting import report

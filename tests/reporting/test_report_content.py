@@ -324,7 +324,7 @@ def test_bad_input_is_refused(picture_run: Run, number_run: Run, tmp_path: Path)
         report(picture_run)
     with pytest.raises(WhenceError, match=r"not a file in .*: got a directory, expected a file name"):
         report(picture_run, tmp_path)
-    with pytest.raises(WhenceError, match="an option out of range in top: got 0, expected at least 1"):
+    with pytest.raises(WhenceError, match="an option out of range in top: got 0, expected an integer of at least 1"):
         report(picture_run, tmp_path / "r.html", top=0)
     with pytest.raises(WhenceError, match="an audit of other data"):
         report(picture_run, tmp_path / "r.html", audit=auditing.audit(number_run))
