@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import numbers, texts, trained
-from tests.reporting.conftest import browser  # noqa: F401
+from tests.reporting.conftest import (
+    browser,  # noqa: F401
+    numbers,
+    texts,
+    trained,
+)
 from whence.data import Classification
 from whence.data.inputs import TextInputs
 from whence.reporting import report
