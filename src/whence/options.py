@@ -30,11 +30,11 @@ class TrainingOptions:
 
     epochs: int = _option(20, "passes over the training instances", low=1)
     batch_size: int = _option(64, "instances per step", low=1)
-    learning_rate: float = _option(1e-3, "learning rate at which the schedule begins", low=0, high=1e9)
+    learning_rate: float = _option(1e-3, "learning rate at which the schedule begins", low=0, high=1e30)
     optimizer: Literal["adamw", "sgd"] = _option(
         "adamw", "which optimizer: adamw, or sgd with momentum 0.9", choices=("adamw", "sgd")
     )
-    weight_decay: float = _option(1e-2, "weight decay of the optimizer", low=0, high=1e9)
+    weight_decay: float = _option(1e-2, "weight decay of the optimizer", low=0, high=1e30)
     schedule: Literal["linear", "cosine", "constant"] = _option(
         "linear",
         "how the learning rate goes on: linear or cosine, which fall to zero, or constant",
