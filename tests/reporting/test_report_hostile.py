@@ -12,12 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import (
-    browser,  # noqa: F401
-    numbers,
-    texts,
-    trained,
-)
 from whence.data import Classification
 from whence.data.inputs import TextInputs
 from whence.reporting import report
@@ -32,7 +26,7 @@ DANGEROUS = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def exported(browser: Any, kind: str) -> list[list[str]]:  # noqa: F811
+def exported(browser: Any, kind: str) -> list[list[str]]:
     """The rows that the button gives for instances of a kind, as a spreadsheet reads them."""
     browser.execute_script(
         """
@@ -72,7 +66,7 @@ def plain(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def test_hostile_names_and_labels(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_hostile_names_and_labels(browser: Any, tmp_path: Path) -> None:
     """Every name is of an instance whose label is wrong, so that it is shown and exported."""
     data = texts()
     assert data.texts is not None and data.names is not None
@@ -100,7 +94,7 @@ def test_hostile_names_and_labels(browser: Any, tmp_path: Path) -> None:  # noqa
     )  # the page's own
 
 
-def test_values_that_are_negative_stay_numbers(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_values_that_are_negative_stay_numbers(browser: Any, tmp_path: Path) -> None:
     data = numbers()
     names = np.array([str(-row) for row in range(len(data))], dtype=object)
     task = replace(data.task, mean=-100.0)
@@ -111,7 +105,7 @@ def test_values_that_are_negative_stay_numbers(browser: Any, tmp_path: Path) -> 
     assert all(float(row[1]) < 0 for row in rows[1:])
 
 
-def test_the_policy_holds(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_the_policy_holds(browser: Any, tmp_path: Path) -> None:
     """Whatever got in, it could not run, become markup, or send anything."""
     browser.get(report(trained(numbers()), tmp_path / "r.html").as_uri())
     refused = browser.execute_script(
