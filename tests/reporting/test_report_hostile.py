@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.reporting.conftest import numbers, texts, trained
 from whence.data import Classification
 from whence.data.inputs import TextInputs
 from whence.reporting import report
