@@ -103,6 +103,12 @@ def test_what_is_surely_true_is_so_of_any_choice():
     assert too_many <= 16
 
 
+@pytest.mark.parametrize(("of_seeds", "of_instances", "limit"), [(1.0, 0.1, "seeds"), (0.01, 3.0, "test instances")])
+def test_what_an_interval_is_wide_by(of_seeds, of_instances, limit):
+    values = crossed(np.random.default_rng(8), 5, 50, of_seeds, of_instances, 0.1)
+    assert compare(LOSS, NONE, values, np.zeros((5, 50)), 0.05).limit == limit
+
+
 def test_without_any_spread_there_is_nothing_to_tell():
     same = compare(LOSS, NONE, np.ones((3, 5)), np.ones((3, 5)), 0.05)
     assert (same.mean, same.sign, same.p) == (0, 0, 1.0)

@@ -33,6 +33,7 @@ class Difference:
         mean: in the measure's unit; low, high: of the interval.
         p: two-sided, of no difference.
         level: one minus the confidence of the interval.
+        limit: what most of its width is due to: few "seeds", or few "test instances".
     """
 
     measure: Measure
@@ -42,6 +43,7 @@ class Difference:
     high: float
     p: float
     level: float
+    limit: str = "seeds"
 
     @property
     def sign(self) -> int:
@@ -68,8 +70,9 @@ def compare(measure: Measure, against: str, changed: np.ndarray, reference: np.n
         draws, seeds = (crossed(values - unchanged)[0].variance for values in (reference, changed))
         terms.append(Term(max(float(draws) - float(seeds), 0.0) * len(differences), len(differences) - 1))
     half = half_width(terms, level)
+    limit = "test instances" if half_width(terms[1:2], level) > half / 2**0.5 else "seeds"
     p = float(two_sided(terms, np.array([abs(mean)]))[0])
-    return Difference(measure, against, mean, mean - half, mean + half, p, level)
+    return Difference(measure, against, mean, mean - half, mean + half, p, level, limit)
 
 
 def verdict_of(differences: list[Difference]) -> str:

@@ -197,7 +197,8 @@ def sentence(step: Step) -> str:
     said = [part for part in parts if part]
     if step.verdict == UNSEEN and not better:
         half = (first[0].high - first[0].low) / 2
-        return f"{UNSEEN}: a change of the {first[0].measure.name} by {half:.2g} or less would mostly not be seen"
+        return (f"{UNSEEN}: a change of the {first[0].measure.name} by {half:.2g} or less would mostly not be seen; "
+                f"more {first[0].limit} would tell")  # fmt: skip
     if step.verdict == UNSEEN and beyond:
         said.append("which a shifted threshold can do")
     elif same:
