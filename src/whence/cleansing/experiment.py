@@ -33,6 +33,7 @@ from whence.evaluation.workers import check_jobs
 from whence.run import Run
 from whence.rundir import RunDirectory, folder_name
 from whence.score_store import making
+from whence.whole_files import clear_left
 
 __all__ = ["cleanse"]
 
@@ -121,6 +122,8 @@ def cleanse(
     trainings = Trainings(recipe_of(run, fit), run.train, run.splits.get("dev"), data, seed, jobs,
                           None if path is None else RunDirectory(path / "models"), progress)  # fmt: skip
     with run.in_use(), nullcontext() if path is None else making(path):
+        if path is not None:
+            clear_left(path / "models")
         ranking = _ranked(run, action, by, method, rows, trainings, runs, progress)
         found = _tried(run, ranking, amounts, trainings, seeds, level, targets if isinstance(targets, str) else "given",
                        None if path is None else path / title)  # fmt: skip
