@@ -21,6 +21,7 @@ import numpy as np
 from whence.cleansing.intervals import Term, by_cluster, one_sided
 from whence.data import Dataset
 from whence.errors import WhenceError
+from whence.estimators.base import evenly
 from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose, influence
 from whence.run import Run
@@ -67,7 +68,7 @@ def scored(run: Run, method: str, *, keep: bool = True, progress: bool = False) 
         raise WhenceError("too few instances to score on", where="dev", got=len(dev), expected="at least 2")
     most = max(_FEWEST, _MOST_SCORES // len(run.train))
     if len(dev) > most:
-        dev = dev.select(np.unique(np.linspace(0, len(dev) - 1, most).astype(np.int64)))
+        dev = dev.select(evenly(len(dev), most))
     level = "instance" if run.train.groups is None or chosen in ("kernel", "kronecker") else "group"
     if level == "group":
         raise WhenceError("instances whose groups share masks cannot be told apart", where=f"method {chosen}",

@@ -6,8 +6,7 @@ The mean of values d[r, x] of R seeds crossed with M instances, both drawn at ra
 
 by the mean squares of a two-way layout without replication, as in studies of many readers and cases (Dorfman, Berbaum and Metz
 1992). Each term has a half-width of its own, Student's with its own degrees of freedom, and that of the interval is the root of the
-sum of their squares: a common number of degrees of freedom (Satterthwaite's) would give intervals that are too narrow for three
-seeds, as a test shows.
+sum of their squares, which holds what it promises for three seeds too, as a test shows.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Trainings:
         """Of so many further runs, trained on all of the data, means and errors of scores on dev: float64 [N] each."""
         dev = self._dev()
         common = self._common(dev.fingerprint())
-        version = {name: one.version for name, one in METHODS.items()}
+        version = METHODS[method].version
         calls = [(method, number) for number in range(runs)]
         names = [digest(common, "scores", method, version, training_seed(self.seed, _FURTHER + n)) for _, n in calls]
         made = self._made(

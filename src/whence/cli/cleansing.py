@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from whence.cli.answers import answer, finite, full_path, on_terminal
+from whence.cli.answers import answer, full_path, on_terminal
 from whence.cli.failures import interruptible, typed
 from whence.cli.options import METHODS, RUN, as_json, run_argument
 
@@ -60,7 +60,7 @@ def cleanse(run: str, drop: str | None, relabel: str | None, groups: str | None,
                        method=method, runs=runs, targets=targets, seeds=seeds, seed=seed, jobs=jobs, name=name,
                        progress=on_terminal())  # fmt: skip
     assert found.path is not None
-    record = finite({"cleansed": full_path(found.path / "cleansed.parquet"), **found.to_json()})
+    record = {"cleansed": full_path(found.path / "cleansed.parquet"), **found.to_json()}
     lines = [*found.lines(), f"cleansed: {found.path / 'cleansed.parquet'}"]
     if found.steps and found.best is None:
         lines.append("note: nothing is marked there, as each change does harm")
