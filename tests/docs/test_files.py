@@ -121,6 +121,7 @@ def test_files_of_a_cleansing(tmp_path):
     run, _ = noisy(tmp_path, n=60)
     found = whence.cleanse(run, drop="10%", seeds=2)
     assert table(found.path / "cleansed.parquet") == documented("cleansed.parquet", set())
+    assert_keys(found.path / "cleanse.json", set())
     assert {file.name for file in found.path.iterdir()} == {"cleansed.parquet", "cleanse.json"}
     assert list((tmp_path / "cleanse" / "models").glob("*.safetensors"))
 

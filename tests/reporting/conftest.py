@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from whence.cleansing import cleanse
 from whence.data import Classification, Dataset, Regression
 from whence.data.inputs import ArrayInputs, TextInputs
 from whence.models import prepare
@@ -146,6 +147,21 @@ def corrupted() -> Dataset:
     wrong = np.isin(data.groups, (0, 1)) & (data.splits == "train")
     targets = np.where(wrong, (data.targets + 1) % 3, data.targets)
     return replace(data, targets=targets, group_names=np.array([names[g] for g in data.groups], dtype=object))
+
+
+@pytest.fixture(scope="session")
+def cleansed_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Hostile names of groups, of an instance and of a class; two groups were dropped, and labels changed, in trial."""
+    data = corrupted()
+    assert data.groups is not None and data.group_names is not None
+    names = np.array([f"p{row}" for row in range(len(data))], dtype=object)
+    names[np.flatnonzero((data.splits == "train") & (data.groups == 0))[0]] = HOSTILE_ID
+    sources = np.array([name.encode("utf-8", "replace").decode() for name in data.group_names], dtype=object)
+    data = replace(data, names=names, group_names=sources, task=Classification((HOSTILE_CLASS, "b", "c")))
+    run = trained(data, tmp_path_factory.mktemp("cleansed") / "run", epochs=4, model="mlp:64")
+    cleanse(run, groups=2, seeds=2)
+    cleanse(run, relabel="2%,10%", seeds=2, name="\u0645\u0631\u062d\u0628\u0627 &amp; b")
+    return run
 
 
 @pytest.fixture(scope="session")

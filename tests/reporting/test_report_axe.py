@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 _RUN = "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then(done);"
 _LINK = 'main a[href^="#{what}="]'
 _TABLE = """
+for (const box of document.querySelectorAll("details")) box.open = true;
 const fields = [...document.querySelectorAll("[data-list=audited] label.field")];
 const view = fields.find((one) => one.querySelector("span").textContent === "View");
 if (view) { const select = view.querySelector("select"); select.value = "table"; select.dispatchEvent(new Event("change")); }
@@ -32,23 +33,29 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="module")
-def few(text_run: Run, corrupted_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Texts, pictures with groups, and two runs of these."""
+def few(text_run: Run, corrupted_run: Run, cleansed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Texts, pictures with groups and cleansings, and two runs with groups."""
     folder = tmp_path_factory.mktemp("few")
     again = trained(corrupted(), epochs=2, model="mlp:512", seed=1)
     return [
         report(text_run, folder / "texts.html", limit=2, top=3),
-        report(corrupted_run, folder / "groups.html", limit=2, top=3),
         report(corrupted_run, folder / "two.html", against=again, limit=2, top=3),
+        report(cleansed_run, folder / "cleansed.html", limit=2, top=3),
     ]
 
 
 @pytest.fixture(scope="module")
 def many(
-    picture_run: Run, text_run: Run, number_run: Run, train_only_run: Run, tmp_path_factory: pytest.TempPathFactory
+    picture_run: Run,
+    text_run: Run,
+    number_run: Run,
+    corrupted_run: Run,
+    train_only_run: Run,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> list[Path]:
     folder = tmp_path_factory.mktemp("many")
-    runs = {"pictures": picture_run, "texts": text_run, "numbers": number_run, "train": train_only_run}
+    runs = {"pictures": picture_run, "texts": text_run, "numbers": number_run, "groups": corrupted_run,
+            "train": train_only_run}  # fmt: skip
     again = {
         "pictures": trained(pictures(), seed=1),
         "texts": trained(texts(), epochs=2, learning_rate=2e-3),

@@ -187,6 +187,38 @@ def test_intervals_are_drawn_to_scale_about_zero(drawn: list[tuple[float, float,
     assert "group &lt;0&gt;" in str(chart) and "<0>" not in str(chart)
 
 
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(0, 1e3)), min_size=2, max_size=8), st.sampled_from([320, 360, 720]),
+       st.sampled_from([1e-3, 1.0, 1e3]))  # fmt: skip
+def test_rows_of_a_chart_stand_under_their_heading_and_marks_beside_each_other(
+    drawn: list[tuple[float, float]], width: int, scale: float
+) -> None:
+    half = len(drawn) // 2
+    rows = [Estimate("random rows", scale * x, scale * (x - up), scale * (x + up), "unclear", "1%" if k < half else "<5%>")
+            for k, (x, up) in enumerate(drawn)]  # fmt: skip
+    chart = interval_chart(rows, "loss (nats)", width, ("better", "worse"), 0.988)
+    svg = ET.fromstring(str(chart))
+    assert svg.attrib["aria-label"].startswith("loss (nats), with 98.8 % intervals: 1%, random rows ")
+    texts = list(svg.iter("text"))
+    places = {
+        kind: [float(text.attrib["y"]) for text in texts if text.attrib["class"] == kind] for kind in ("name", "label")
+    }
+    assert [text.text for text in texts if text.attrib["class"] == "name"] == ["1%", "<5%>"]
+    order = sorted([*places["name"], *places["label"]])
+    assert order == [places["name"][0], *places["label"][:half], places["name"][1], *places["label"][half:]]
+    assert np.diff(order) == pytest.approx(22)
+    ticks = [(float(text.attrib["x"]), text.text or "") for text in texts if text.attrib["class"] == "tick"]
+    ends = [(x - 8.3 * len(written) / 2, x + 8.3 * len(written) / 2) for x, written in ticks]
+    assert all(before[1] <= after[0] for before, after in zip(ends, ends[1:], strict=False)) or len(ticks) <= 3
+    assert ends[-1][1] <= width + 1
+
+
+def test_an_axis_of_nothing_but_zero_has_round_marks() -> None:
+    svg = ET.fromstring(
+        str(interval_chart([Estimate("a", 0.0, 0.0, 0.0, "unclear")], "loss", 320, ("better", "worse")))
+    )
+    assert [text.text for text in svg.iter("text") if text.attrib["class"] == "tick"][:2] == ["0", "+0.25"]
+
+
 def test_an_interval_chart_of_nothing_is_none() -> None:
     assert interval_chart([], "effect", 720, ("harms", "helps")) is None
 

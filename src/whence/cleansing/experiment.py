@@ -22,6 +22,7 @@ from whence.cleansing.choosing import (
 from whence.cleansing.comparing import Difference, compare, verdict_of
 from whence.cleansing.harm import clusters_of
 from whence.cleansing.intervals import by_cluster
+from whence.cleansing.kept import keep
 from whence.cleansing.measures import Measure, measures_of
 from whence.cleansing.results import Cleansing, Step
 from whence.cleansing.retrained import Trainings
@@ -128,9 +129,7 @@ def cleanse(
         found = _tried(run, ranking, amounts, trainings, seeds, level, targets if isinstance(targets, str) else "given",
                        None if path is None else path / title)  # fmt: skip
         if found.path is not None:
-            directory = RunDirectory(found.path)
-            directory.write_table("cleansed.parquet", found.table())
-            directory.write_json("cleanse.json", {**found.to_json(), "seed": seed, "seeds": seeds, "runs": runs})
+            keep(run, found, data, seed=seed, seeds=seeds, runs=runs)
     return found
 
 

@@ -170,7 +170,8 @@ class Cleansing:
         """All numbers, as values for JSON."""
         ranking = self.ranking
         return {
-            "action": ranking.action, "level": ranking.level, "by": ranking.by, "q_basis": ranking.basis, "verdict": self.verdict,
+            "action": ranking.action, "level": ranking.level, "by": ranking.by, "score": ranking.score_name, "unit": ranking.unit,
+            "q_basis": ranking.basis, "verdict": self.verdict,
             "target_set": self.target_set, "targets": self.targets, "instances": len(self.train),
             "before": {name: values.tolist() for name, values in self.before.items()},
             "best": self.best, "asked": {amount.written: count for amount, count in self.asked},

@@ -12,8 +12,9 @@ from whence.auditing import Audit
 from whence.data import Classification
 from whence.reporting.accuracy import Accuracy, measure
 from whence.reporting.cards import Gallery, longest_of_rest, longest_text
+from whence.reporting.cleansings import Cleansings, gather_cleansings
 from whence.reporting.explanations import Explanations, explain
-from whence.reporting.figures import plain_title, scaled_unit
+from whence.reporting.figures import clean, plain_title, scaled_unit
 from whence.reporting.group_table import GroupRow, group_rows
 from whence.reporting.headings import facts_of, method_of, run_name, summary_of
 from whence.reporting.listed import Kind, also_listed, listed, listed_rows
@@ -44,6 +45,7 @@ class Content:
         caveat: what to know before believing the suspicions as a whole, or None.
         groups, all_groups: rows of the table of groups, and how many groups there are.
         group_unit, group_factor: of their effects.
+        cleansings: what retraining said of changes of the training data.
         kind: what instances look like: "picture", "text", "values" or "id".
         method: (what, value) pairs of the method box.
         data: the page's data: instances, features, sheets, audited, explanations, groups.
@@ -68,6 +70,7 @@ class Content:
     all_groups: int
     group_unit: str
     group_factor: float
+    cleansings: Cleansings
     kind: str
     method: list[tuple[str, str]]
     data: dict[str, Any]
@@ -101,9 +104,10 @@ def gather(
     trust = assess(run, explanations.scores, targets=tested, target_set=choice.split, method=method, groups=audit.groups,
                    progress=progress)  # fmt: skip
     accuracy = measure(run, audit)
-    kinds = also_listed(kinds, gallery.shown())
+    cleansings, shown = gather_cleansings(run), gallery.shown()
+    kinds = also_listed(kinds, np.concatenate([shown, cleansings.listed[~np.isin(cleansings.listed, shown)]]))
     moved = moved_targets(explanations, run, np.concatenate([kind.rows for kind in kinds]))
-    instances = listed(audit, kinds, gallery, run.loss.unit, moved.by_instance)
+    instances = listed(audit, kinds, gallery, run.loss.unit, moved.by_instance, cleansings.marks)
     groups, all_groups = group_rows(audit)
     group_factor, group_unit = scaled_unit(
         [value for row in groups for value in (row.low, row.high, row.kernel) if value is not None],
@@ -120,6 +124,9 @@ def gather(
         "regression": not isinstance(run.task, Classification),
         "errors": choice.kind == "errors",
         "name": plain_title(run_name(run)),
+        "cleansings": [
+            {"name": clean(one.name), "action": one.action, "verdict": one.verdict} for one in cleansings.experiments
+        ],
     }
     names = [] if audit.sources is None else audit.sources["name"].to_pylist()
     data |= {
@@ -147,6 +154,7 @@ def gather(
         all_groups=all_groups,
         group_unit=group_unit,
         group_factor=group_factor,
+        cleansings=cleansings,
         kind=gallery.kind(),
         method=method_of(run, explanations, audit),
         data=data,

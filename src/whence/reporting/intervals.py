@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,22 +14,25 @@ from whence.reporting.figures import clean, signed
 __all__ = ["Estimate", "interval_chart"]
 
 _ROW, _TOP, _BOTTOM = 22, 34, 44  # pixels
-_NAME_SHARE, _LETTER, _GAP, _MARGIN = 0.34, 7.6, 12, 22
+_NAME_SHARE, _LETTER, _DIGIT, _SPACE, _GAP, _MARGIN = 0.34, 7.6, 8.3, 4, 12, 22
 _LONGEST_NAME = 28  # letters
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A name, its estimate, the ends of its interval, and the CSS class that colors it."""
+    """A name, its estimate, the ends of its interval, the CSS class that colors it, and what rows like it stand under."""
 
     name: str
     value: float
     low: float
     high: float
     style: str
+    under: str = ""
 
 
-def interval_chart(estimates: Sequence[Estimate], axis: str, width: int, sides: tuple[str, str]) -> Markup | None:
+def interval_chart(
+    estimates: Sequence[Estimate], axis: str, width: int, sides: tuple[str, str], confidence: float = 0.95
+) -> Markup | None:
     """Each estimate as a dot on its interval, under one axis through zero.
 
     Args:
@@ -36,6 +40,7 @@ def interval_chart(estimates: Sequence[Estimate], axis: str, width: int, sides: 
         axis: what is measured, and its unit.
         width: in pixels at which letters have their intended size.
         sides: what it means to lie left and right of zero.
+        confidence: of the intervals.
 
     Returns:
         The element; None when there is nothing to draw.
@@ -43,40 +48,66 @@ def interval_chart(estimates: Sequence[Estimate], axis: str, width: int, sides: 
     if not estimates:
         return None
     letters = min(_LONGEST_NAME, max(len(estimate.name) for estimate in estimates))
-    left = round(min(width * _NAME_SHARE, letters * _LETTER)) + _GAP
-    right, bottom = width - _MARGIN, _TOP + _ROW * len(estimates)
+    left = math.ceil(min(width * _NAME_SHARE, letters * _LETTER)) + _GAP
+    places, headings, bottom = _rows(estimates)
     low, high = min(0.0, *(e.low for e in estimates)), max(0.0, *(e.high for e in estimates))
-    marks = _around_zero(low, high, most=5 if width < 500 else 9)
-    first, last = marks[0], marks[-1]
+    marks = _marks(low, high, width - _MARGIN - left, most=5 if width < 500 else 9)
+    right = width - max(_MARGIN, math.ceil(len(marks[-1][1]) * _DIGIT / 2))
+    first, last = marks[0][0], marks[-1][0]
 
     def x(value: float) -> float:
         return left + (right - left) * (value - first) / (last - first)
 
     parts = []
-    for mark in marks:
+    for mark, written in marks:
         style = "zero" if mark == 0 else "grid"
         parts.append(f'<line class="{style}" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{_TOP - 6}" y2="{bottom}"/>')
-        written = f"{mark:+.{decimals(marks[1] - marks[0])}f}" if mark else "0"
-        parts.append(_text("tick", x(mark), bottom + 16, written.replace("-", "\u2212"), "middle"))
-    parts.append(_text("unit", (left + right) / 2, bottom + 36, axis, "middle"))
+        parts.append(_text("tick", x(mark), bottom + 16, written, "middle"))
+    middle = min((left + right) / 2, width - len(axis) * _LETTER / 2)
+    parts.append(_text("unit", middle, bottom + 36, axis, "middle"))
     for side, place, anchor in ((f"← {sides[0]}", x(0) - 6, "end"), (f"{sides[1]} →", x(0) + 6, "start")):
         room = place - left if anchor == "end" else right - place
         if room > len(side) * _LETTER:
             parts.append(_text("unit", place, 14, side, anchor))
     most = max(4, int((left - _GAP) / _LETTER))
-    for row, estimate in enumerate(estimates):
-        parts += _drawn(estimate, _TOP + _ROW * (row + 0.5), x, left, most)
+    sure = f"{100 * confidence:.3g} %"
+    for y, heading in headings:
+        parts.append(_text("name", 0, y + 4, _short(heading, int(width / _LETTER)), "start"))
+    for y, estimate in zip(places, estimates, strict=True):
+        parts += _drawn(estimate, y, x, left, most, sure)
     said = "; ".join(
-        f"{_short(e.name, _LONGEST_NAME)} {signed(e.value)} ({signed(e.low)} to {signed(e.high)})" for e in estimates
+        f"{_named(e, _LONGEST_NAME)} {signed(e.value)} ({signed(e.low)} to {signed(e.high)})" for e in estimates
     )
-    label = f"{escape(axis)}, with 95 % intervals: {escape(said)}"
+    label = f"{escape(axis)}, with {sure} intervals: {escape(said)}"
     return Markup(
         f'<svg viewBox="0 0 {width} {bottom + _BOTTOM}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 
-def _drawn(estimate: Estimate, y: float, x: Callable[[float], float], left: int, most: int) -> list[str]:
-    hint = f"{clean(estimate.name)}: {signed(estimate.value)}, 95 % interval {signed(estimate.low)} to {signed(estimate.high)}"
+def _rows(estimates: Sequence[Estimate]) -> tuple[list[float], list[tuple[float, str]], float]:
+    """The height of each estimate, headings with theirs, and where the rows end."""
+    places, headings, y, under = [], [], _TOP + _ROW / 2, ""
+    for estimate in estimates:
+        if estimate.under != under:
+            under = estimate.under
+            headings.append((y, under))
+            y += _ROW
+        places.append(y)
+        y += _ROW
+    return places, headings, y - _ROW / 2
+
+
+def _named(estimate: Estimate, most: int) -> str:
+    return (
+        f"{_short(estimate.under, most)}, {_short(estimate.name, most)}"
+        if estimate.under
+        else _short(estimate.name, most)
+    )
+
+
+def _drawn(estimate: Estimate, y: float, x: Callable[[float], float], left: int, most: int, sure: str) -> list[str]:
+    name = f"{estimate.under}, {estimate.name}" if estimate.under else estimate.name
+    hint = f"{clean(name)}: {signed(estimate.value)}, {sure} interval {signed(estimate.low)} to {signed(estimate.high)}"
     ends = f'x1="{x(estimate.low):.1f}" x2="{x(estimate.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"'
     return [
         f'<g class="estimate {estimate.style}"><title>{escape(hint)}</title>',
@@ -86,9 +117,20 @@ def _drawn(estimate: Estimate, y: float, x: Callable[[float], float], left: int,
     ]
 
 
+def _marks(low: float, high: float, room: float, most: int) -> list[tuple[float, str]]:
+    """Marks of an axis and how they are written, fewer than ``most`` where these would not stand side by side."""
+    while True:
+        marks = _around_zero(low, high, most)
+        digits = decimals(marks[1] - marks[0])
+        written = [f"{mark:+.{digits}f}".replace("-", "\u2212") if mark else "0" for mark in marks]
+        if most == 2 or (len(marks) - 1) * (max(map(len, written)) * _DIGIT + _SPACE) <= room:
+            return list(zip(marks, written, strict=True))
+        most -= 1
+
+
 def _around_zero(low: float, high: float, most: int) -> list[float]:
     """Round numbers at equal steps from at most ``low`` to at least ``high``, zero among them."""
-    step = ticks(0.0, max(high - low, 1e-12), most)[1]
+    step = ticks(0.0, high - low if high - low > 1e-12 else 1.0, most)[1]
     below, above = int(-(low // step)), int(-(-high // step))
     return [step * number for number in range(-below, max(above, 1 - below) + 1)]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from whence.auditing import Audit
 from whence.reporting.cards import Gallery, number
+from whence.reporting.cleansings import Marks
 from whence.reporting.figures import scaled_unit
 from whence.reporting.movements import Moves
 
@@ -42,8 +43,8 @@ class Listed:
     """Attributes:
     kinds: in the order of the report.
     items: for each listed instance i (its record), kind, to (the suggested label), beyond (True where the list of its kind leaves
-        it out), figures of the audit, dev (influence on dev in ``unit``), moves ([[target, score]]), and believed: of ambiguous
-        ones, [[class, probability]] of the likeliest.
+        it out), figures of the audit, dev (influence on dev in ``unit``), moves ([[target, score]]), cleansed (``Marks``), and
+        believed: of ambiguous ones, [[class, probability]] of the likeliest.
     unit: of dev.
     """
 
@@ -93,9 +94,14 @@ def _with_all(found: list[Kind], others: np.ndarray, instances: int) -> list[Kin
 
 
 def listed(
-    audit: Audit, kinds: list[Kind], gallery: Gallery, loss_unit: str, moves: dict[int, Moves] | None = None
+    audit: Audit,
+    kinds: list[Kind],
+    gallery: Gallery,
+    loss_unit: str,
+    moves: dict[int, Moves] | None = None,
+    marks: Marks | None = None,
 ) -> Listed:
-    """The instances of ``listed_rows`` as records; moves: training row → the targets it moves."""
+    """The instances of ``listed_rows`` as records; moves, marks: training row → the targets it moves, cleansings that change it."""
     on_dev = audit.column("influence_on_dev")
     factor, unit = scaled_unit(on_dev[np.concatenate([kind.rows for kind in kinds])].tolist(), loss_unit)
     figures = {name: audit.column(name) for name in _FIGURES if name in audit.table.column_names}
@@ -115,6 +121,8 @@ def listed(
             item["dev"] = number(on_dev[row] * factor)
             if moves is not None and row in moves:
                 item["moves"] = moves[row]
+            if marks is not None and row in marks:
+                item["cleansed"] = marks[row]
             if kind.key == "ambiguous" and audit.noise is not None:
                 belief = audit.noise.belief[row]
                 likeliest = (-belief).argsort(kind="stable")[:_BELIEVED]

@@ -21,7 +21,8 @@ from markupsafe import Markup
 
 from whence.reporting import figures
 from whence.reporting.charts import exposure_chart
-from whence.reporting.findings import findings
+from whence.reporting.cleansings import Cleansings
+from whence.reporting.findings import Finding, findings
 from whence.reporting.gather import Content
 from whence.reporting.group_table import interval_rows
 from whence.reporting.intervals import interval_chart
@@ -29,6 +30,7 @@ from whence.reporting.intervals import interval_chart
 __all__ = ["both", "island", "page", "render"]
 
 _WIDE, _NARROW = 720, 360  # pixels of the two drawings of a chart
+_MULTIPLE = 320  # of one that stands beside others like it, in a window, and alone on a phone
 _REPORT = (
     "instances.js",
     "cards.js",
@@ -51,11 +53,17 @@ def render(content: Content) -> str:
         _REPORT,
         content,
         content.name,
-        findings=findings(content.trust, content.caveat),
+        findings=_findings(content),
         wide=exposure_chart(content.history, content.loss_unit, _WIDE),
         narrow=exposure_chart(content.history, content.loss_unit, _NARROW),
         group_charts=both(lambda width: group_chart(content, width)),
+        cleansing_charts=cleansing_charts(content.cleansings),
     )
+
+
+def _findings(content: Content) -> list[Finding]:
+    left_out = content.cleansings.left_out
+    return findings(content.trust, content.caveat) + ([] if left_out is None else [left_out])
 
 
 def page(template: str, scripts: Sequence[str], content: Any, title: str, **context: Any) -> str:
@@ -102,6 +110,14 @@ def group_chart(content: Content, width: int) -> Markup | None:
     """The effects of groups with their intervals; None where they were not judged."""
     rows = interval_rows(content.groups, content.group_factor)
     return interval_chart(rows, f"effect on dev ({content.group_unit})", width, ("harms", "helps"))
+
+
+def cleansing_charts(cleansings: Cleansings) -> list[list[Markup | None]]:
+    """Of each cleansing, the differences of each measure with their intervals."""
+    return [
+        [interval_chart(chart.estimates, chart.axis, _MULTIPLE, chart.sides, chart.confidence) for chart in one.charts]
+        for one in cleansings.experiments
+    ]
 
 
 def island(data: Any) -> str:

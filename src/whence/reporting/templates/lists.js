@@ -9,6 +9,7 @@ const FILTERS = [
   ["Suggested", (item) => (item.kind === "label_issue" ? item.to : undefined)],
   ["Predicted", (item) => item.predicted],
   ["Group", (item) => data.instances[item.i].group],
+  ["Cleansing", (item) => (item.cleansed ? item.cleansed.map(([number]) => data.cleansings[number].name).join(", ") : "none")],
 ];
 const MOST_VALUES = 300; // of a filter; among more, search is quicker
 const OWN_ORDER = { label_issue: "p_wrong", memorized: "memorization", nearest: "memorization", ambiguous: "most in doubt first", all: "p_wrong" };
@@ -34,7 +35,7 @@ const field = (name, options) => {
   return [label, select];
 };
 // A filter for each quality in which items differ; a value has "=" in front, so that "" is all of them.
-const filtersOf = (items) => FILTERS.filter(([name]) => !(data.regression && name !== "Group")).map(([name, quality]) => {
+const filtersOf = (items) => FILTERS.filter(([name]) => !data.regression || name === "Group" || name === "Cleansing").map(([name, quality]) => {
   const values = new Map();
   for (const item of items) {
     const value = quality(item);

@@ -13,6 +13,14 @@ const movedTargets = (pairs, subject) => {
   const side = (title, className, sign) => influences(title, className, rows.filter((pair) => pair[1] * sign > 0), most, false);
   return [side("+ " + subject + " helps most on", "helps", 1), side("\u2212 " + subject + " hurts most on", "hurts", -1)];
 };
+const cleansedBy = (item) => (item.cleansed || []).map(([number, reason, label]) => {
+  const { name, action, verdict } = data.cleansings[number], line = el("p", "sharing", "Cleansing "), link = words("a", "", name);
+  link.href = "#cleansing-" + (number + 1);
+  line.append(link, " (" + verdict + ") " + (action === "relabel" ? "relabels it as " : "drops it"));
+  if (label !== null) line.append(words("bdi", "", label));
+  line.append(": ", words("bdi", "", reason));
+  return line;
+});
 const openedInstance = (item) => {
   const instance = data.instances[item.i], byGroup = instance.group !== undefined && movesOf.has(instance.group);
   const card = el("article", "why"), target = el("div", "target"), head = el("div", "head"), say = el("div", "say");
@@ -21,7 +29,7 @@ const openedInstance = (item) => {
   if (item.kind in KINDS) say.append(el("span", "flag", KINDS[item.kind]));
   head.append(say);
   const figures = item.kind === "label_issue" ? [] : [["Suspicion", percent(item.p_wrong)]];
-  target.append(head, ...body(instance), measures([...figures, figure(item), ...memorized(item), ...audited(item)]));
+  target.append(head, ...body(instance), measures([...figures, figure(item), ...memorized(item), ...audited(item)]), ...cleansedBy(item));
   card.append(target, ...movedTargets(byGroup ? movesOf.get(instance.group) : item.moves, byGroup ? "Its group" : "It"));
   return card;
 };
