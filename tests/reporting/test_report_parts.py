@@ -212,6 +212,17 @@ def test_rows_of_a_chart_stand_under_their_heading_and_marks_beside_each_other(
     assert ends[-1][1] <= width + 1
 
 
+def test_a_long_axis_has_several_lines_inside_the_chart() -> None:
+    axis = "loss (squared error over the training variance)"
+    svg = ET.fromstring(str(interval_chart([Estimate("a", 1.0, 0.5, 1.5, "helps")], axis, 320, ("better", "worse"))))
+    lines = [text for text in svg.iter("text") if text.attrib["class"] == "unit" and text.text in axis]  # type: ignore[operator]
+    assert " ".join(line.text or "" for line in lines) == axis and len(lines) == 2
+    height = float(svg.attrib["viewBox"].split()[3])
+    for line in lines:
+        half = 7.6 * len(line.text or "") / 2
+        assert half <= float(line.attrib["x"]) <= 320 - half and float(line.attrib["y"]) < height
+
+
 def test_an_axis_of_nothing_but_zero_has_round_marks() -> None:
     svg = ET.fromstring(
         str(interval_chart([Estimate("a", 0.0, 0.0, 0.0, "unclear")], "loss", 320, ("better", "worse")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from markupsafe import Markup, escape
 
@@ -13,7 +14,7 @@ from whence.reporting.figures import clean, signed
 
 __all__ = ["Estimate", "interval_chart"]
 
-_ROW, _TOP, _BOTTOM = 22, 34, 44  # pixels
+_ROW, _LINE, _TOP, _BOTTOM = 22, 18, 34, 44  # pixels
 _NAME_SHARE, _LETTER, _DIGIT, _SPACE, _GAP, _MARGIN = 0.34, 7.6, 8.3, 4, 12, 22
 _LONGEST_NAME = 28  # letters
 
@@ -63,8 +64,10 @@ def interval_chart(
         style = "zero" if mark == 0 else "grid"
         parts.append(f'<line class="{style}" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{_TOP - 6}" y2="{bottom}"/>')
         parts.append(_text("tick", x(mark), bottom + 16, written, "middle"))
-    middle = min((left + right) / 2, width - len(axis) * _LETTER / 2)
-    parts.append(_text("unit", middle, bottom + 36, axis, "middle"))
+    lines = wrap(axis, int(width / _LETTER)) or [""]
+    middle = min((left + right) / 2, width - max(map(len, lines)) * _LETTER / 2)
+    for number, line in enumerate(lines):
+        parts.append(_text("unit", middle, bottom + 36 + _LINE * number, line, "middle"))
     for side, place, anchor in ((f"← {sides[0]}", x(0) - 6, "end"), (f"{sides[1]} →", x(0) + 6, "start")):
         room = place - left if anchor == "end" else right - place
         if room > len(side) * _LETTER:
@@ -79,9 +82,8 @@ def interval_chart(
         f"{_named(e, _LONGEST_NAME)} {signed(e.value)} ({signed(e.low)} to {signed(e.high)})" for e in estimates
     )
     label = f"{escape(axis)}, with {sure} intervals: {escape(said)}"
-    return Markup(
-        f'<svg viewBox="0 0 {width} {bottom + _BOTTOM}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    )
+    height = bottom + _BOTTOM + _LINE * (len(lines) - 1)
+    return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>')
 
 
 def _rows(estimates: Sequence[Estimate]) -> tuple[list[float], list[tuple[float, str]], float]:
