@@ -120,7 +120,7 @@ def test_what_is_not_this_runs_is_refused(copy, damage):
     rewritten(folder, change)
     found, (error,) = kept(run)
     assert found == [] and said in str(error) and str(folder) in str(error)
-    assert str(error).endswith("Give the same `whence cleanse` again: what was trained is kept.")
+    assert "Give the same `whence cleanse` again" in str(error)
 
 
 def test_another_test_split_is_another_question(made):

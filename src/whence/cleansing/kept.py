@@ -145,7 +145,7 @@ def _read(run: Run, directory: RunDirectory) -> Kept:
 def _same(where: str, name: str, found: object, wanted: str) -> None:
     if found != wanted:
         raise WhenceError("a cleansing of another run or data", where=where, got=f"{name} {str(found)[:8]}",
-                          expected=wanted[:8], mend=_REPEAT)  # fmt: skip
+                          expected=wanted[:8], mend="Give the same `whence cleanse` again, for this run.")  # fmt: skip
 
 
 def _table(run: Run, directory: RunDirectory) -> pa.Table:
