@@ -85,7 +85,10 @@ def test_charts_say_which_side_is_better_and_color_what_leaves_out_zero(
     tried: tuple[Run, Cleansing, Cleansing],
 ) -> None:
     run, drop, _ = tried
-    charts = cleansings.gather_cleansings(run).experiments[0].charts
+    shown = cleansings.gather_cleansings(run).experiments[0]
+    charts = shown.charts
+    signs = [sign for _, lines in shown.tables for line in lines for _, _, sign in line.cells]
+    assert signs == [{1: "better", 0: "", -1: "worse"}[one.sign] for step in drop.steps for one in step.differences]
     assert [chart.sides for chart in charts] == [("better", "worse"), ("worse", "better"), ("worse", "better")]
     for chart, name in zip(charts, drop.before, strict=True):
         differences = [one for step in drop.steps for one in step.differences if one.measure.name == name]
