@@ -83,6 +83,7 @@ def labels_of(column: pa.ChunkedArray, place: Place, *, droppable: bool = True) 
     return Labels("words", [found[int(position)].as_py() for position in order], codes, place)
 
 
+_FEWEST_REPEATS = 10  # training instances of which two share a class
 _TRUTH = pa.array(["true", "false"], pa.large_string())
 
 
@@ -95,12 +96,19 @@ def settled(labels: Labels, train: np.ndarray, task: TaskName = "auto") -> Liter
 
     Args:
         labels, train, task: as for ``targets_of``.
+
+    Raises:
+        WhenceError: words of which none repeats among ten training instances or more, such as ids.
     """
     if task != "auto":
         return task
     count, rows = len(np.unique(labels.codes[train])), int(train.sum())
     few = count <= 2 or (count <= max(20, rows**0.5) and 2 * count <= rows)
     classes = labels.kind == "words" or (labels.kind == "integers" and few)
+    if classes and count == rows >= _FEWEST_REPEATS:
+        raise WhenceError("a class of its own for every training instance", where=labels.place.column,
+                          got=f"{rows:,} classes", expected="classes that repeat",
+                          mend="Name another column, or say --task classification if this is meant.")  # fmt: skip
     return "classification" if classes else "regression"
 
 
@@ -114,7 +122,7 @@ def targets_of(labels: Labels, train: np.ndarray, task: TaskName = "auto") -> tu
 
     Raises:
         WhenceError: the labels do not fit the task, fewer than two classes, a class that occurs in another
-            split only, or a constant number.
+            split only, or a constant number; or as ``settled``.
     """
     if settled(labels, train, task) == "classification":
         return _classes(labels, np.unique(labels.codes[train]))
@@ -155,7 +163,7 @@ def _classes(labels: Labels, present: np.ndarray) -> tuple[Task, np.ndarray]:
     if len(present) < 2:
         raise WhenceError("only one class in the training split",
                           where=labels.place.column, got=repr(names[0]),
-                          expected="at least two", mend="Check the label column.")  # fmt: skip
+                          expected="at least two", mend="Check the labels.")  # fmt: skip
     position = np.full(len(labels.distinct), -1, np.int64)
     position[present] = np.arange(len(present))
     targets = position[labels.codes]
