@@ -102,7 +102,9 @@ def exact_keep(keep: float, scheme: Scheme = "independent") -> float:
     """
     number = isinstance(keep, int | float | np.number) and not isinstance(keep, bool)
     if not number or not 0.05 <= keep <= 0.95:
-        raise WhenceError("keep rate out of range", got=keep if number else repr(keep), expected="0.05 to 0.95")
+        raise WhenceError(
+            "keep rate out of range", where="keep", got=keep if number else repr(keep), expected="0.05 to 0.95"
+        )
     if scheme not in ("independent", "balanced"):
         raise WhenceError("unknown mask scheme", got=repr(scheme), expected="independent or balanced")
     if scheme == "balanced" and keep != 0.5:

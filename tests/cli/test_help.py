@@ -28,6 +28,13 @@ def test_help_names_every_option(whence):
     ):
         assert option in out
     assert whence("--version")[0] == 0
+    commands_shown = whence("--help")[1].partition("Commands:")[2]
+    assert "..." not in commands_shown  # each is said whole
+    places = [
+        commands_shown.index(f"  {name} ")
+        for name in ("plan", "fit", "audit", "influence", "report", "cleanse", "evaluate")
+    ]
+    assert places == sorted(places)
     code, out, err = whence("nonsense")
     assert code == 2
     assert "No such command 'nonsense'" in err

@@ -15,10 +15,12 @@ MISTAKES = {
     "NaN features": (["--features", "x,z", "--label", "label"], lambda rows: rows[7].update(x="nan"), "not a finite number.*column 'x'.*row"),
     "duplicate ids": (["--features", "x,z", "--label", "label"], lambda rows: rows[9].update(id="r3"), "an id that occurs twice.*'r3'"),
     "one class": (["--features", "x,z", "--label", "label"], lambda rows: [r.update(label="pos") for r in rows], "only one class"),
+    "ids as labels": (["--features", "x,z", "--label", "label"], lambda rows: [r.update(label=r["id"]) for r in rows],
+                      "a class of its own for every training instance.*'label'.*90 classes.*--task classification if this is meant"),
     "no train split": (["--features", "x,z", "--label", "label"], lambda rows: [r.update(split="all") for r in rows], "train"),
     "words as features": (["--features", "x,text", "--label", "label"], None, "a feature that is not a number"),
     "no group column": (["--features", "x,z", "--label", "label", "--group", "author"], None, "no such column.*--group"),
-    "bad keep": (["--features", "x,z", "--label", "label", "--keep", "2"], None, r"keep rate out of range: got 2\.0"),
+    "bad keep": (["--features", "x,z", "--label", "label", "--keep", "2"], None, r"keep rate out of range in --keep: got 2\.0"),
     "bad epochs": (["--features", "x,z", "--label", "label", "--epochs", "0"], None, "out of range in --epochs"),
     "bad batch size": (["--features", "x,z", "--label", "label", "--batch-size", "0"], None, "out of range in --batch-size: got 0"),
     "bad split seed": (["--features", "x,z", "--label", "label", "--split-seed", str(2**64)], None, "out of range in --split-seed"),
@@ -92,3 +94,11 @@ def test_runs_that_are_not_there_or_of_other_data(whence, tmp_path):
 
 def assert_matches(pattern, text):
     assert re.search(pattern, text), text
+
+
+def test_a_place_that_is_called_like_an_option(whence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for word in ("runs", "seed"):
+        assert f"no run in this directory in {word}: " in whence("audit", word)[2]
+    assert "data of an unknown kind in out: " in whence("fit", "out", "--out", "run")[2]

@@ -21,13 +21,20 @@ from whence.errors import WhenceError
 __all__ = ["commands", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Workflow(click.Group):
+    """Commands in the order in which they are given, in place of the alphabet's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Workflow, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="whence")
 def commands() -> None:
     """Which training examples made the model predict this, which help or hurt it, which labels should not be trusted."""
 
 
-for command in (plan, fit, influence, audit, cleanse, report, evaluate, verify, demo):
+for command in (demo, plan, fit, audit, influence, report, cleanse, evaluate, verify):
     commands.add_command(command)
 
 
@@ -38,7 +45,9 @@ def main() -> None:
     log.addHandler(notes)
     before, log.level = log.level, logging.INFO
     try:
-        with typed(**{name: f"--{name.replace('_', '-')}" for name in _options()}):
+        # A word that was typed as it is, such as a directory called runs, means itself and no option.
+        options = _options() - set(sys.argv)
+        with typed(**{name: f"--{name.replace('_', '-')}" for name in options}):
             commands(standalone_mode=False)
     except WhenceError as error:
         fail(str(error))

@@ -16,7 +16,7 @@ __all__ = ["demo", "fit", "plan"]
 _ENCODERS = "A transformer encoder brings its own defaults of epochs, batch size, learning rate and warmup."
 
 
-@click.command(epilog=DATA)
+@click.command(epilog=DATA, short_help="Before training: what it will cost and tell apart.")
 @click.argument("data", metavar="DATA")
 @data_options
 @model_options
@@ -53,7 +53,7 @@ def plan(data: str, model: str, masked: str, max_length: int, keep: float | None
     answer(as_json, {**found.to_json(), "notes": list(dataset.notes)}, lines)
 
 
-@click.command(epilog=f"{DATA} {_ENCODERS}")
+@click.command(epilog=f"{DATA} {_ENCODERS}", short_help="Train a model with a mask for every training instance.")
 @click.argument("data", metavar="DATA")
 @click.option("--out", required=True, help="The run directory to make; one that an interrupted fit left is resumed.")
 @data_options
@@ -104,7 +104,7 @@ def fit(
     answer(as_json, record, lines)
 
 
-@click.command()
+@click.command(short_help="Plant label errors among digits, train, find them, write a report.")
 @click.option("--out", default="demo", show_default=True, help="The directory to make.")
 @click.option("--seed", default=0, show_default=True, help="Seed of planted errors, masks and weights.")
 @as_json
