@@ -54,7 +54,7 @@ def test_groups(whence, tmp_path):
     sources = json.loads(whence("audit", run, "--json")[1])["sources"]
     head = lines.index(f"{'group':<20} {'members':>9} {'suspected':>9}  wrong, expected")
     assert [line.split()[0] for line in lines[head + 1 : head + 5]] == [source["name"] for source in sources[:4]]
-    assert lines[place + 6] == "… and 2 more groups in the table"
+    assert lines[place + 6] == lines[head + 5] == "… and 2 more groups in the table"
     assert lines[-1] == f"groups: {run / 'groups.parquet'}"
     record = json.loads(whence("audit", run, "--json")[1])
     assert record["groups"]["groups"] == table
@@ -77,6 +77,9 @@ def test_an_audit_of_a_model_that_knows_little_is_not_sold_as_fact(whence, tmp_p
     for dev_error, said in ((None, False), (share * 0.9, False), (share, True), (0.9, True)):
         assert (Audit(table, None, dev_error).caveat is not None) == (said and share > 0)
     assert ("caution: The model errs on" in whence("audit", run)[1]) == (record["caveat"] is not None)
+    shown = whence("audit", run, "--show", 1)[1].splitlines()
+    more = [f"… and {record['counts']['label_issue'] - 1} more in the table"] * (record["counts"]["label_issue"] > 1)
+    assert [line for line in shown if line.startswith("…")] == more
     code, _, err = whence("audit", run, "--show", -1)
     assert code == 2
     assert "out of range in --show: got -1" in err

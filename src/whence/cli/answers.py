@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["answer", "finite", "full_path", "on_terminal", "plain"]
+__all__ = ["answer", "counted", "finite", "full_path", "on_terminal", "plain"]
 
 
 def answer(as_json: bool, record: dict[str, Any], lines: list[str]) -> None:
@@ -30,6 +30,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something: 1 target, 2 targets."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def full_path(path: str | os.PathLike[str]) -> str:

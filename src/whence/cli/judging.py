@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from whence.cli.answers import answer, full_path, on_terminal
+from whence.cli.answers import answer, counted, full_path, on_terminal
 from whence.cli.failures import interruptible
 from whence.cli.options import METHODS, RUN, as_json, run_argument
 from whence.errors import WhenceError
@@ -43,8 +43,9 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
     record = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
               "expected_errors": found.expected_errors, "suspected": suspected, "sources": None, "groups": None}  # fmt: skip
     counts = found.counts()
-    lines = [f"{len(opened.train):,} training instances: {counts['label_issue']:,} suspected label errors, "
-             f"{counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous",
+    kinds = f", {counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous"
+    lines = [f"{len(opened.train):,} training instances: {counted(counts['label_issue'], 'suspected label error')}"
+             + (kinds if opened.task.kind == "classification" else ""),
              f"labels that are wrong, as far as this run can tell: {found.expected_errors:,.0f}"]  # fmt: skip
     lines += [f"caution: {found.caveat}"] if found.caveat else []
     if suspected[:show]:
@@ -52,6 +53,8 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
     for entry in suspected[:show]:
         name, given, suggested = (printable(entry[key]) for key in ("id", "given", "suggested"))
         lines.append(f"{name[:20]:<20} {given[:16]:<16} {suggested[:16]:<16} {entry['p_wrong']:.3f}")
+    if 0 < show < len(suspected):
+        lines.append(f"… and {len(suspected) - show:,} more in the table")
     lines.append(f"audit: {table}")
     if found.sources is not None:
         groups, of_groups = Path(run) / "groups.parquet", found.group_table()
@@ -59,21 +62,23 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
         judged = {} if found.groups is None else found.groups.to_json() | {"groups": of_groups.to_pylist()}
         sources = found.sources.to_pylist()
         record |= {"sources": sources, "groups": judged or None, "groups_table": full_path(groups)}
-        lines += _sources(sources[:show])
+        lines += _sources(sources, show)
         lines += ["groups: not judged, which takes a dev split"] if found.groups is None else found.groups.lines(show)
         lines.append(f"groups: {groups}")
     answer(as_json, record, lines)
 
 
-def _sources(sources: list[dict[str, Any]]) -> list[str]:
+def _sources(sources: list[dict[str, Any]], show: int) -> list[str]:
     """Of groups, how many labels are wrong, as far as an audit can tell."""
     from whence.groups import printable
 
-    lines = [f"{'group':<20} {'members':>9} {'suspected':>9}  wrong, expected"] if sources else []
-    for entry in sources:
+    lines = [f"{'group':<20} {'members':>9} {'suspected':>9}  wrong, expected"] if sources[:show] else []
+    for entry in sources[:show]:
         wrong, members = entry["expected_errors"], entry["members"]
         lines.append(f"{printable(entry['name'])[:20]:<20} {members:>9,} {entry['suspected']:>9,}  "
                      f"{wrong:,.0f} ({wrong / members:.1%})")  # fmt: skip
+    if 0 < show < len(sources):
+        lines.append(f"… and {len(sources) - show:,} more groups in the table")
     return lines
 
 
