@@ -46,7 +46,7 @@ def copy(made, tmp_path):
 def test_nothing_differs(made):
     before = {file: file.stat().st_mtime_ns for file in made[0].rglob("*")}
     found, details = states(*made)
-    assert found.pop("scores/given") == "skipped" and "outside the run" in details["scores/given"]
+    assert found.pop("scores/given") == "skipped" and "new instances" in details["scores/given"]
     assert len(found) == 3 + len(METHODS) + 3 and set(found.values()) == {"ok"}, details
     assert (
         "means and extremes of 16 rows" in details["scores/means"] and "scores of 10 rows" in details["scores/groups"]

@@ -133,7 +133,11 @@ def _masks(layers: dict[str, Any]) -> Check:
         on_device = torch.from_numpy(ids)
         if not np.array_equal(layer.bits(ids), layer.bits(on_device).cpu().numpy()):
             return Check("masks", "differs", f"NumPy and torch draw other bits for layer {name!r}")
-    return Check("masks", "ok", f"Random123's known answers; NumPy and torch agree on {len(layers)} layers")
+    return Check(
+        "masks",
+        "ok",
+        f"Random123's known answers; NumPy and torch agree on {len(layers)} layer{'s' if len(layers) != 1 else ''}",
+    )
 
 
 def _instances(run: Run) -> tuple[str, str]:
@@ -170,7 +174,7 @@ def _scores(run: Run, directory: RunDirectory, name: str, rows: int) -> tuple[st
     if targets is None:
         return (
             "skipped",
-            "summaries are whole; not scored anew, as the targets came from outside the run",
+            "summaries are whole; not scored anew, as the targets are new instances, or predictions in place of labels",
         )
     return _scored_anew(run, scores, targets, rows)
 

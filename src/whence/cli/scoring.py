@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from whence.cli.answers import answer, finite, full_path, on_terminal
+from whence.cli.answers import answer, counted, finite, full_path, on_terminal
 from whence.cli.failures import interruptible, typed
 from whence.cli.options import METHODS, RUN, as_json, run_argument
 from whence.errors import WhenceError
@@ -17,7 +17,7 @@ __all__ = ["evaluate", "influence"]
 _MOST_NAMES = 10  # in one printed line
 
 
-@click.command(epilog=RUN)
+@click.command(epilog=RUN, short_help="Score who helped and who hurt each prediction.")
 @run_argument
 @click.option("--targets",
               help="A split, errors (wrong predictions), or a file of new instances with the columns of the data, the label "
@@ -116,7 +116,7 @@ def influence(
     answer(as_json, record, lines)
 
 
-@click.command(epilog=RUN)
+@click.command(epilog=RUN, short_help="Retrain without parts of the data: did scores foretell it?")
 @run_argument
 @click.option("--targets", help="A split, or errors (wrong predictions).  [default: test; without one, dev]")
 @click.option("--method", "methods", multiple=True, default=("auto",), show_default=True,
@@ -187,15 +187,16 @@ def _say_what_is_made(as_json: bool, scores: Any, part: tuple[int, int]) -> None
 
 def _described(scores: Any, top: int) -> list[str]:
     """What the scores are, and who helped and hurt the first targets."""
-    lines = [f"{scores.shape[0]:,} training {scores.info['level']}s × {scores.shape[1]:,} targets by {scores.info['method']}, "
-             f"{scores.info['quantity']} in {scores.info['unit']}; positive helps"]  # fmt: skip
+    info, (rows, targets) = scores.info, scores.shape
+    lines = [f"{counted(rows, 'training ' + info['level'])} × {counted(targets, 'target')} by {info['method']}, "
+             f"{info['quantity']} in {info['unit']}; positive helps"]  # fmt: skip
     helpful, harmful = scores.top(top), scores.top(top, harmful=True)
     for column in range(min(3, scores.shape[1])):
         lines.append(f"target {scores.columns.names[column]}")
         for word, best, sign in (("helped by", helpful, 1), ("hurt by", harmful, -1)):
             lines.append(f"  {word:<10}{_listed(scores, best, column, sign)}")
     if scores.shape[1] > 3:
-        lines.append(f"… and {scores.shape[1] - 3:,} more targets in the table")
+        lines.append(f"… and {counted(scores.shape[1] - 3, 'more target')} in the table")
     return lines
 
 
@@ -211,4 +212,4 @@ def _unfloored(scores: Any) -> str:
     if scores.null is not None:
         return "not compared with chance: that takes the matrix of scores, which was not kept (to compare: --matrix --name NAME)"
     method = scores.info["method"]
-    return f"{method} scores have no mask-based noise floor: to check them, fit again with another --seed and compare"
+    return f"{method} scores have no mask-based noise floor: to check them, fit again with another --seed, then report --against"
