@@ -14,6 +14,7 @@ from whence.run import Run
 
 __all__ = ["Plan", "plan"]
 
+_PUBLISHED = ("turnover", "first_order")
 _MOST_LAYERS = 8  # that are named one by one
 
 
@@ -45,7 +46,12 @@ class Plan:
         found = self.resolution
         lines = [
             f"{self.rows:,} training instances{grouped}; {sum(self.units.values()):,} masked units ({layers})",
-            f"method auto: {self.method}",
+            f"method auto: {self.method}"
+            + (
+                ""
+                if self.method in _PUBLISHED
+                else f"; what follows is about {' and '.join(_PUBLISHED)}, whose noise can be foretold"
+            ),
             found.sentence(),
         ]
         lines += [] if found.is_enough else [found.advice()]

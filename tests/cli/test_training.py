@@ -67,7 +67,10 @@ def test_plan_says_what_can_be_told_apart(whence, tmp_path):
     options = ("--text", "text", "--label", "label", "--model", "mlp:32")
     code, out, err = whence("plan", data, *options)
     assert (code, err) == (0, "")
-    assert "90 training instances; 32 masked units" in out and "method auto: kronecker" in out
+    assert (
+        "90 training instances; 32 masked units" in out
+        and "method auto: kronecker; what follows is about turnover and first_order" in out
+    )
     assert "Published scores of 90 instances on 32 masked units" in out and "To reach 0.50 by published scores" in out
     grouped = json.loads(whence("plan", data, *options, "--group", "source", "--runs", 8, "--json")[1])
     assert (grouped["groups"], grouped["method"], grouped["resolution"]["runs"]) == (6, "kronecker", 8)
