@@ -53,6 +53,7 @@ def test_a_choice_at_random_is_no_gain(run):
     found = whence.cleanse(run, rows=ids, seeds=4)
     assert found.verdict == UNSEEN
     assert "no detectable gain" in found.lines()[-1]
+    assert "97.5 % intervals over seeds and instances (together 95 % for all that can be a gain)" in found.lines()[0]
 
 
 def test_whole_groups_are_dropped(tmp_path):

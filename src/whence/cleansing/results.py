@@ -141,16 +141,17 @@ class Cleansing:
             for against in dict.fromkeys(one.against for one in step.differences):
                 rows.append((f"  against {against}", [_interval(step.of(m.name, against)) for m in measures]))
             rows.append((f"  verdict: {sentence(step)}", []))
-        confidence = 100 * (1 - self.steps[0].differences[0].level)
+        level, tests = self.steps[0].differences[0].level, len(self.steps) * sum(measure.ranks for measure in measures)
+        together = f" (together {100 * (1 - tests * level):.3g} % for all that can be a gain)" if tests > 1 else ""
         return [*nothing,
                 f"retrained with {seeds} seeds; {self.targets:,} {self.target_set} instances; mean differences, and "
-                f"{confidence:.3g} % intervals over seeds and instances",
+                f"{100 * (1 - level):.3g} % intervals over seeds and instances{together}",
                 *_table([("", [f"{measure.name} ({measure.unit})" for measure in measures]), *rows])]  # fmt: skip
 
     def _lacks(self, amount: Amount) -> str:
         if amount.written == SIGNIFICANT and len(self.ranking.order):
             return f"is called at a false-discovery rate of 5 %, by {self.ranking.by}"
-        return f"seems to do harm, by {self.ranking.by}"
+        return f"{'is suspected' if self.ranking.action == 'relabel' else 'seems to do harm'}, by {self.ranking.by}"
 
     def _changed(self, step: Step) -> str:
         done = "dropped" if self.ranking.action == "drop" else "relabeled"
@@ -160,7 +161,8 @@ class Cleansing:
             units = f"{count:,} of {len(self.ranking.names):,} groups, {units}"
         known = ""
         if step.sure is not None:
-            known = f"; at least {step.sure:,} of the {count:,} do harm there, with 95 % confidence"
+            known = (f"; at least {step.sure:,} of the {count:,} do harm there, with 95 % confidence" if step.sure else
+                     "; that any of them does harm there is not sure at 95 % confidence")  # fmt: skip
         elif not np.isnan(step.false_share):
             known = f"; {step.false_share:.1%} of these labels are expected to be right"
         asked = ", ".join(amount.written for amount, number in self.asked if number == count)
