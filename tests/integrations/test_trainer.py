@@ -203,6 +203,20 @@ def test_the_column_survives_until_training_and_forward_is_given_back(tmp_path):
     assert "id" not in inspect.signature(inside.forward).parameters and "forward" not in inside.__dict__
 
 
+def test_a_model_goes_on_with_another_trainer(tmp_path):
+    """As in a notebook whose cell is run again: the first Trainer's hook would find the ids gone that the second has taken."""
+    twice, once = classifier(), classifier()
+    for _ in range(2):
+        trainer(twice, tmp_path)  # never begun
+        trainer(twice, tmp_path).train()
+        assert len(twice._forward_pre_hooks) == 1
+    trainer(once, tmp_path).train()
+    again = trainer(copy.deepcopy(once), tmp_path)
+    again.train()
+    for name, weight in trained_weights(twice).items():
+        assert torch.equal(weight, trained_weights(again.model)[name]), name
+
+
 def test_two_passes_of_a_step_go_on_in_one_context(tmp_path):
     """As R-Drop does: the second pass does not orphan the recomputation of the first."""
 

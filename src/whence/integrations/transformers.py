@@ -75,7 +75,7 @@ class MaskCallback(transformers.TrainerCallback):
     """Own masks while the Trainer trains, all units while it evaluates.
 
     Give it to ``Trainer(callbacks=[...])``: one that is added later comes after the Trainer has looked at ``forward``. It leaves a
-    hook on the model, which takes ids out of batches and does nothing else where there are none.
+    hook on the model, which takes ids out of batches and does nothing else where there are none; the next Trainer's replaces it.
 
     Args:
         column: of the ids, the same as ``IdCollator``'s.
@@ -94,15 +94,14 @@ class MaskCallback(transformers.TrainerCallback):
         self._masks.close()
         self._join(model)
         looked_at = _looked_at(model)
+        _give_back_forward(looked_at)  # of a Trainer that never began
         if self.column in inspect.signature(looked_at.forward).parameters:
             raise WhenceError("the column of ids is an argument of the model", where=type(looked_at).__name__, got=self.column,
                               mend="Give the column another name.")  # fmt: skip
         looked_at.forward = _Accepting(looked_at.forward, self.column)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **more: Any) -> None:
-        looked_at = _looked_at(model)
-        if isinstance(looked_at.__dict__.get("forward"), _Accepting):  # the Trainer has looked at it by now
-            del looked_at.forward
+        _give_back_forward(_looked_at(model))  # the Trainer has looked at it by now
         if not attached(model):
             raise WhenceError("no turn-over dropout in the model", where=type(model).__name__,
                               mend="Call whence.attach(model) before the Trainer is made.")  # fmt: skip
@@ -123,6 +122,7 @@ class MaskCallback(transformers.TrainerCallback):
 
     def _join(self, model: nn.Module) -> None:
         if model is not self._model:
+            _forget_callbacks(model)
             model.register_forward_pre_hook(self._before, with_kwargs=True, prepend=True)
             self._model = model
 
@@ -249,6 +249,19 @@ def _targets(labels: list[Any] | None, count: int, classes: Sequence[str] | None
 def _looked_at(model: Any) -> Any:
     """The module whose ``forward`` tells the Trainer which columns to keep: of a PEFT model the one inside."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _give_back_forward(module: Any) -> None:
+    if isinstance(module.__dict__.get("forward"), _Accepting):
+        del module.forward
+
+
+def _forget_callbacks(model: nn.Module) -> None:
+    """Take away the hook that an earlier Trainer's callback left on the model, which would miss the ids that ours takes out."""
+    for number, hook in list(model._forward_pre_hooks.items()):
+        if isinstance(getattr(hook, "__self__", None), MaskCallback):
+            del model._forward_pre_hooks[number]
+            model._forward_pre_hooks_with_kwargs.pop(number, None)
 
 
 def _without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
