@@ -233,6 +233,13 @@ def test_no_run(tmp_path):
         verify(tmp_path)
 
 
+def test_a_run_of_ones_own_is_not_said_to_differ(made):
+    with pytest.raises(WhenceError, match="trained on data given from Python.*Give them again"):
+        verify(made[0])
+    with pytest.raises(WhenceError, match="trained with a model of your own.*Give it again"):
+        verify(made[0], **made[1])
+
+
 def test_a_tampered_mask_is_another_runs(copy):
     """Masks of another seed give another fingerprint, whatever else is the same."""
     path, data = copy

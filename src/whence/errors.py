@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["StaleScoresError", "UnwritableError", "WhenceError"]
+__all__ = ["NotGivenError", "StaleScoresError", "UnwritableError", "WhenceError"]
 
 _LONGEST = 1000  # characters of what was got or expected
 
@@ -43,6 +43,10 @@ def _short(value: Any) -> str:
 
 class UnwritableError(WhenceError):
     """A place that cannot be written to: a full disk, no permission, a directory that is gone."""
+
+
+class NotGivenError(WhenceError):
+    """A run whose data or model came from Python, and are not given again."""
 
 
 class StaleScoresError(WhenceError):

@@ -18,7 +18,7 @@ from whence.data import Dataset
 from whence.data.loading import Source
 from whence.data.tasks import well_formed
 from whence.dropout import full
-from whence.errors import WhenceError
+from whence.errors import NotGivenError, WhenceError
 from whence.fingerprints import digest, digest_tensors
 from whence.forward import device_of, evaluating, outputs
 from whence.models import ModelSpec, build, encode_more
@@ -77,6 +77,11 @@ class Run:
             self.history = _history(self.directory)
         if self.directory is not None and not self.config.get("opened"):
             self.save(replace=replace)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(data):,} {name}" for name, data in self.splits.items())
+        place = "" if self.directory is None else f", {self.directory.path}"
+        return f"Run({sizes} instances, {self.task.kind}{place})"
 
     @property
     def device(self) -> torch.device:
@@ -291,8 +296,8 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
                               expected=f"a {kind.__name__}")  # fmt: skip
     if train is None:
         if not config.get("source"):
-            raise WhenceError("the run was trained on data given from Python", where=str(directory.path),
-                              mend="Give them again: whence.open_run(path, model=..., train=...).")  # fmt: skip
+            raise NotGivenError("the run was trained on data given from Python", where=str(directory.path),
+                                mend="Give them again: whence.open_run(path, model=..., train=...).")  # fmt: skip
         train = Source.from_json(config["source"]).load()
     if config.get("model_spec"):
         spec = ModelSpec.from_json(config["model_spec"])
@@ -301,8 +306,8 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
         built, train = build(spec, train, seed=0, most_weights=most)
         model = built if model is None else model
     if model is None:
-        raise WhenceError("the run was trained with a model of your own", where=str(directory.path),
-                          mend="Give it again: whence.open_run(path, model=...).")  # fmt: skip
+        raise NotGivenError("the run was trained with a model of your own", where=str(directory.path),
+                            mend="Give it again: whence.open_run(path, model=...).")  # fmt: skip
     reattach(model, config["placement"])
     weights, _ = directory.read_tensors("model.safetensors")
     try:

@@ -23,7 +23,7 @@ import torch
 
 from whence.arguments import whole
 from whence.data import Dataset
-from whence.errors import WhenceError
+from whence.errors import NotGivenError, WhenceError
 from whence.estimators.base import at_level, at_rows, evenly
 from whence.estimators.dispatch import METHODS
 from whence.estimators.targets import candidates
@@ -77,7 +77,7 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
         The checks in order. If the run itself is not what it says, no scores are looked at.
 
     Raises:
-        WhenceError: no run there, or fewer than one row.
+        WhenceError: no run there, data or a model of your own that are not given, or fewer than one row.
     """
     rows = whole(rows, "rows")
     directory = as_path(path)
@@ -86,6 +86,8 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
     checks: list[Check] = []
     try:
         run = open_run(path, **given)
+    except NotGivenError:
+        raise
     except WhenceError as error:
         return [_masks({}), Check("run", "differs", str(error))]
     checks += [
