@@ -36,6 +36,10 @@ def test_planted_errors_are_found(planted):
     right = [suggested[row] == clean.task.classes[clean.targets[row]] for row in found if wrong[row]]
     assert np.mean(right) > 0.9
     assert (np.diff(audit.column("p_wrong")[found]) <= 0).all()
+    assert repr(run) == f"Run(400 train, 80 dev instances, classification, {run.directory.path})"
+    assert (
+        repr(audit).startswith(f"Audit(400 training instances: {len(found)} label_issue, ") and len(repr(audit)) < 100
+    )
 
 
 def test_memorized_instances_are_those_known_by_heart(planted):

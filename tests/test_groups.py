@@ -45,7 +45,7 @@ def test_planted_harmful_groups_are_found_and_no_other(planted):
     assert (effects.z[bad] < 0).all()
     assert set(effects.ids[effects.ranking()[:2]].tolist()) == {0, 1}
     assert effects.members.tolist() == [30] * 10
-    assert effects.sentence().startswith("2 of 10 groups harm and ")
+    assert effects.sentence().startswith("2 of 10 groups harm and ") and effects.sentence() in repr(effects)
 
 
 def test_effects_are_the_means_of_both_estimators(planted):

@@ -49,6 +49,10 @@ class Audit:
     noise: NoiseModel | None = None
     sources: pa.Table | None = None
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.counts().items())
+        return f"Audit({len(self.table):,} training instances: {kinds})"
+
     def column(self, name: str) -> np.ndarray:
         """One column as an array [N]."""
         values: np.ndarray = self.table[name].to_numpy(zero_copy_only=False)

@@ -147,6 +147,9 @@ class GroupEffects:
                    "effect_low": low, "effect_high": high}  # fmt: skip
         return pa.table(columns)
 
+    def __repr__(self) -> str:
+        return f"GroupEffects({self.sentence()})"
+
     def sentence(self) -> str:
         """How many groups harm and help, in plain words."""
         counts = self.counts()

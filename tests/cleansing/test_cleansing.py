@@ -64,6 +64,7 @@ def test_whole_groups_are_dropped(tmp_path):
     assert wrong[dropped].all()
     assert all(one.mean < 0 for one in found.steps[0].differences if one.measure.name == "loss")
     assert "4 of 10 groups, 80 of 200 training instances" in "\n".join(found.lines())
+    assert repr(found).startswith("Cleansing(4: dropped 4 of 10 groups") and repr(found).endswith(f"{found.verdict})")
 
 
 def test_nothing_to_change_is_an_answer(run, monkeypatch):

@@ -73,6 +73,10 @@ class Cleansing:
     path: Path | None
     asked: list[tuple[Amount, int]]
 
+    def __repr__(self) -> str:
+        tried = ", ".join(f"{self._changed(step)}: {step.verdict}" for step in self.steps)
+        return f"Cleansing({tried or 'nothing to change'})"
+
     @property
     def best(self) -> int | None:
         """The step that is applied: of those with a gain that which surely lowers the loss most, else the largest without harm.

@@ -45,6 +45,9 @@ class Comparison:
     settings: list[Setting]
     only_seeds: bool
 
+    def __repr__(self) -> str:
+        return f"Comparison({self.sentence()})"
+
     def sentence(self) -> str:
         """Which predicts better, in plain words."""
         return self.paired.sentence(self.shared.split)
