@@ -29,3 +29,10 @@ def test_items_without_their_keys():
         whence.Dataset.of([{"id": 1, "x": 2, "label": 3}])
     with pytest.raises(WhenceError, match="in item 1 of the dataset: got keys inputs, target, expected also id"):
         whence.Dataset.of([item, {"inputs": 1, "target": 0}])
+
+
+def test_arrays_without_ids():
+    with pytest.raises(
+        WhenceError, match=r"arrays without ids in the dataset: got 2 in a tuple, expected \(ids, inputs, targets\)"
+    ):
+        whence.Dataset.of((torch.zeros(4, 6), torch.zeros(4)))

@@ -36,6 +36,9 @@ def take(data: Any) -> Given:
     if isinstance(data, tuple | list) and len(data) == 3 and not isinstance(data[0], tuple | dict):
         ids, inputs, targets = data
         return Given(_ids(ids), _inputs(inputs), _targets(targets))
+    if isinstance(data, tuple) and data and not isinstance(data[0], tuple | dict):
+        raise WhenceError("arrays without ids", where="the dataset", got=f"{len(data)} in a tuple",
+                          expected="(ids, inputs, targets)", mend="Give the ids that examples were trained under.")  # fmt: skip
     if (
         isinstance(data, str | bytes | dict)
         or not all(hasattr(data, name) for name in ("__getitem__", "__len__"))
