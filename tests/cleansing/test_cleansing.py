@@ -163,6 +163,15 @@ def test_what_cannot_be_done_is_said_before_anything_is(run, options, message):
     assert sorted(run.directory.path.rglob("*")) == before
 
 
+def test_without_a_test_split_nothing_judges(run, monkeypatch):
+    run, _ = run
+    monkeypatch.delitem(run.splits, "test")
+    with pytest.raises(
+        WhenceError, match="no test split to judge by in the run: got only train, dev, expected instances that"
+    ):
+        whence.cleanse(run)
+
+
 def test_a_harmful_change_is_not_applied(run):
     run, _ = run
     found = whence.cleanse(run, drop="1%,10%", seeds=4)

@@ -40,6 +40,7 @@ def test_predictions_meet_by_id(seeds: Comparison, first: Run, other_seed: Run) 
     test = first.splits["test"]
     right = [probabilities(run, run.splits["test"]).argmax(1) == test.targets for run in (first, other_seed)]
     main = seeds.paired.main
+    assert repr(seeds) == f"Comparison({seeds.sentence()})"
     assert (main.first, main.second) == (right[0].mean(), right[1].mean())
     loss = seeds.paired.differences[1]
     assert loss.first == pytest.approx(losses(first, "full", test).mean(), rel=1e-5)

@@ -115,6 +115,10 @@ def cleanse(
                           got=repr(targets), expected="a split of its own, such as test")  # fmt: skip
     if not 0 < level < 1:
         raise WhenceError("an option out of range", where="level", got=level, expected="between 0 and 1")
+    if isinstance(targets, str) and targets == "test" and targets not in run.splits:
+        raise WhenceError("no test split to judge by", where="the run", got=f"only {', '.join(run.splits)}",
+                          expected="instances that the change is not chosen by",
+                          mend="Fit on data with a test split.")  # fmt: skip
     data = target_instances(run, targets)
     if len(data) < 2:
         raise WhenceError("too few instances to judge by", where="targets", got=len(data), expected="at least 2")
