@@ -253,7 +253,7 @@ def test_signal_is_measured():
         assert not floor.is_noise
         assert floor.signal == pytest.approx(signal, abs=0.05)
         assert floor.verdict().startswith(words)
-    faint = NoiseFloor(np.ones(2, np.float32), 0.05, 1.003, 1e-5, 512)
+    faint = NoiseFloor(np.ones(2, np.float32), 0.05, 1.003, 1e-5, 512, 0, 9)
     assert faint.verdict().startswith("Mostly noise, less than 1 % of their variance is signal")
     shifted = scores_of(3 * generator.normal(size=(1000, 20)) + 1, null=null).noise_floor()
     assert not shifted.is_noise

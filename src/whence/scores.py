@@ -242,7 +242,7 @@ class Scores:
         return Labels(unique[order], written), position[member]
 
     def noise_floor(self) -> NoiseFloor:
-        """How the scores compare with those of masks never trained on.
+        """How the scores compare with those of masks never trained on: as a whole, and how many rows are beyond chance.
 
         Raises:
             WhenceError: the method has no masks, so no such null.
@@ -250,7 +250,8 @@ class Scores:
         if self.null is None:
             raise WhenceError("no null distribution", where=f"scores by {self.info.get('method')}",
                               mend="Scores of masks have one; else compare two runs of other seeds.")  # fmt: skip
-        return noise_floor(self.null, (block for _, block in self.blocks()))
+        called = len(self.significance("rows").called())
+        return noise_floor(self.null, (block for _, block in self.blocks()), called)
 
     @overload
     def significance(
@@ -323,10 +324,12 @@ class Scores:
     def _judged_sums(self, member: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         """effect, z, p, each [G], and what p rests on."""
         assert self.null is not None
-        means = self.mean_over_targets(even=True)
-        sums, sizes = np.bincount(member, means, groups), np.bincount(member, minlength=groups)
-        z, p = sums_against_masks(self._null_means(), sums, sizes)
-        return sums, z, p, f"scores of {len(self.null):,} masks never trained on: Student's t of sums over members"
+        null, means = self._null_means()[:, None], self.mean_over_targets(even=True)
+        scaled, sizes = MaskNull(null).scaled, np.bincount(member, minlength=groups)
+        sums = np.bincount(member, scaled(means[:, None])[:, 0], groups)
+        z, p = sums_against_masks(scaled(null)[:, 0], sums, sizes)
+        basis = f"scores of {len(self.null):,} masks never trained on: Student's t of sums of logarithms over members"
+        return np.bincount(member, means, groups), z, p, basis
 
     def _null_means(self) -> np.ndarray:
         """float64 [S]: even means over targets of masks never trained on."""

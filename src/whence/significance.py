@@ -8,12 +8,15 @@ What chance is, comes from one of two places:
             or any other method without masks is measured by. A score that all runs repeat is no accident of the seed, which is not
             to say that it is right.
 
-p is two-sided. Against masks it is empirical as long as ten null scores lie beyond on its side, which assumes nothing about
-their shape; further out no count can tell, and p falls exponentially from there, at the mean excess of the null's most
-extreme twentieth, widened by the error of that mean: a tail at least as heavy as a normal one, so p errs upwards. (Losses
-can have heavier ones: of single pairs that mean nothing, some ten in 100,000 may then be called at q ≤ 0.05.) Sums over the
-members of a group are near normal: there p is Student's, widened by the error of the null's mean and standard deviation.
-Against runs p is Student's with K − 1 degrees of freedom.
+p is two-sided. Against masks it is counted as far as null scores reach, which is exact, since a row whose mask left no trace is
+one more draw of them. Beyond them all no count can tell, and p falls as a power of the distance from the null's median, with
+the exponent of its most extreme twentieth (Hill 1975), widened by the error of that exponent. Nothing lighter will do: a mask
+that happens to leave out what a class rests on moves all targets of that class by many nats, and an exponential tail called
+rows that meant nothing in most sets of some thousand. Of single pairs even that is too light where a mask can move a target by
+more than all others did: docs/estimators.md counts what is called there of pairs without meaning. Groups of rows are
+judged by the sum over members of asinh(distance from the null's median in half interquartile ranges): of such sums the tails are
+short, and p is Student's, widened by the error of the null's mean and standard deviation. Against runs p is Student's with K − 1
+degrees of freedom.
 
 q is the false-discovery rate of Benjamini and Hochberg (1995): among all with q ≤ 0.05, about 5 % are there by chance.
 """
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from scipy.stats import t as student
@@ -39,7 +43,7 @@ __all__ = [
     "sums_against_masks",
 ]
 
-_FEWEST_BEYOND = 10  # null scores that must lie beyond a score for its p to be counted
+_FEWEST_BEYOND = 10  # null scores that lie beyond the point from which the fitted tail falls
 _TAIL = 20  # the most extreme twentieth of the null fits the tail
 _BINS_PER_E = 100  # of the histogram of −ln p: a bin is one percent wide
 _SMALLEST = 1e-300
@@ -49,11 +53,13 @@ _SMALLEST = 1e-300
 class Significance:
     """The even mean influence of N rows over targets (or the sum of G groups' members), against chance.
 
+    Chance has long tails: a z of ten can be less than it seems, which p and q allow for.
+
     Attributes:
         ids: int64 [N]; names: as the user writes them.
         effect: float64 [N], the even mean over targets (``Scores.mean_over_targets(even=True)``), in units of the scores;
             positive helps. Of a group: the sum over its members.
-        z: float64 [N], distance from chance in its standard deviations.
+        z: float64 [N], distance from chance in its standard deviations; of a group's members, of the sum of their logarithms.
         p: float64 [N], two-sided.
         q: float64 [N], the false-discovery rate at which the row is called.
         basis: what p rests on, in words.
@@ -132,12 +138,14 @@ class MaskNull:
 
     Args:
         null: [S, M].
+        tail: how p falls beyond all of them: as a "power" of the score; or, of statistics that are logarithms of scores already,
+            as an "exponential", which is smoother than counts from the tenth most extreme null score on.
 
     Raises:
         WhenceError: fewer than 100 masks.
     """
 
-    def __init__(self, null: np.ndarray) -> None:
+    def __init__(self, null: np.ndarray, *, tail: Literal["power", "exponential"] = "power") -> None:
         if len(null) < FEWEST_MASKS:
             raise WhenceError(
                 "too few null masks", where="null_masks", got=len(null), expected=f"at least {FEWEST_MASKS}"
@@ -147,13 +155,16 @@ class MaskNull:
         self.center, deviation = self.sorted.mean(axis=0), self.sorted.std(axis=0, ddof=1)
         self.known = deviation > 0  # a target that no mask moves says nothing
         self.deviation = np.where(self.known, deviation, 1)
+        self.tail = tail
+        low, self.median, high = np.quantile(self.sorted, [0.25, 0.5, 0.75], axis=0)
+        self.spread = np.where(high > low, (high - low) / 2, self.deviation)
         extreme = max(_FEWEST_BEYOND, self.masks // _TAIL)
-        self.excesses = extreme - 1
-        self.upper, self.lower = self.sorted[-_FEWEST_BEYOND], self.sorted[_FEWEST_BEYOND - 1]
-        self.decay_up = (self.sorted[-extreme:] - self.sorted[-extreme]).sum(axis=0) / self.excesses
-        self.decay_down = (self.sorted[extreme - 1] - self.sorted[:extreme]).sum(axis=0) / self.excesses
-        self.basis = (f"scores of {self.masks:,} masks never trained on: counted where {_FEWEST_BEYOND} of them lie beyond "
-                      f"(p ≥ {2 * _FEWEST_BEYOND / (self.masks + 1):.2g}), further out by the tail fitted to them")  # fmt: skip
+        self.excesses, scaled = extreme - 1, self.scaled(self.sorted)
+        self.upper, self.lower = scaled[-_FEWEST_BEYOND], scaled[_FEWEST_BEYOND - 1]
+        self.decay_up = (scaled[-extreme:] - scaled[-extreme]).sum(axis=0) / self.excesses
+        self.decay_down = (scaled[extreme - 1] - scaled[:extreme]).sum(axis=0) / self.excesses
+        self.basis = (f"scores of {self.masks:,} masks never trained on: counted as far as they reach "
+                      f"(p ≥ {2 / (self.masks + 1):.2g}), further out by the tail fitted to them")  # fmt: skip
 
     def judge(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """z and p, [R, M] each, of scores [R, M]."""
@@ -164,14 +175,26 @@ class MaskNull:
             above = self.masks - np.searchsorted(null, own, "left")  # null scores at least as large
             below = np.searchsorted(null, own, "right")
             p[:, column] = np.minimum(1, 2 * (1 + np.minimum(above, below)) / (self.masks + 1))
+        scaled = self.scaled(values)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out = np.maximum((values - self.upper) / self.decay_up, (self.lower - values) / self.decay_down)
-        beyond = np.nan_to_num(out, nan=0.0) > 0
-        edge = 2 * _FEWEST_BEYOND / (self.masks + 1)
+            out = np.maximum((scaled - self.upper) / self.decay_up, (self.lower - scaled) / self.decay_down)
+        out = np.nan_to_num(out, nan=0.0, posinf=0.0)  # equal extremes have no tail
         # An excess over the mean of n others follows an F distribution: (1 + x/n)^−n, which is exp(−x) for many.
-        p[beyond] = np.maximum(edge * (1 + out[beyond] / self.excesses) ** -self.excesses, _SMALLEST)
+        edge = 2 * _FEWEST_BEYOND / (self.masks + 1)
+        fitted = np.maximum(edge * (1 + np.maximum(out, 0) / self.excesses) ** -self.excesses, _SMALLEST)
+        beyond = out > 0
+        if self.tail == "power":  # raw scores are counted wherever they can be
+            beyond &= (values > self.sorted[-1]) | (values < self.sorted[0])
+            fitted = np.minimum(fitted, p)
         z = (values - self.center) / self.deviation
-        return np.where(self.known, z, 0.0), np.where(self.known, p, 1.0)
+        return np.where(self.known, z, 0.0), np.where(self.known, np.where(beyond, fitted, p), 1.0)
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Scores on a scale on which the tail is exponential: of one that falls as a power, near the logarithm of its scores."""
+        if self.tail == "exponential":
+            return values
+        logarithms: np.ndarray = np.arcsinh((values - self.median) / self.spread)
+        return logarithms
 
 
 def rows_against_masks(null: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +217,7 @@ def rows_against_masks(null: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
         means: np.ndarray = np.arcsinh(standardized).mean(axis=1)
         return means[:, None]
 
-    z, p = MaskNull(statistic(null)).judge(statistic(scores))
+    z, p = MaskNull(statistic(null), tail="exponential").judge(statistic(scores))
     return z[:, 0], p[:, 0]
 
 

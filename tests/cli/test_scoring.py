@@ -58,6 +58,7 @@ def test_the_noise_floor_is_said_to_be_missing_only_where_it_is(whence, tmp_path
     data = write_table(tmp_path / "reviews.csv")
     assert whence("fit", data, "--features", "x,z", "--label", "label", "--out", run, *QUICK)[0] == 0
     for method, words in (
+        ("turnover", "by their mean over targets, 0 of 90 rows are beyond chance (q ≤ 0.05)"),
         ("turnover", "the matrix of scores, which was not kept"),
         ("kernel", "no mask-based noise floor"),
     ):

@@ -22,9 +22,9 @@ from whence.scores import Labels, NoiseFloor, Scores
 from whence.subnetworks import exposure
 from whence.training import fit
 
-NOISE = NoiseFloor(np.ones(3, np.float32), 0.05, 1.0, 0.8, 512)
-FAINT = NoiseFloor(np.ones(3, np.float32), 0.07, 1.2, 1e-4, 512)
-SIGNAL = NoiseFloor(np.ones(3, np.float32), 0.4, 6.0, 1e-9, 512)
+NOISE = NoiseFloor(np.ones(3, np.float32), 0.05, 1.0, 0.8, 512, 0, 100)
+FAINT = NoiseFloor(np.ones(3, np.float32), 0.07, 1.2, 1e-4, 512, 0, 100)
+SIGNAL = NoiseFloor(np.ones(3, np.float32), 0.4, 6.0, 1e-9, 512, 0, 100)
 TRUST = Trust(
     own_loss=0.1, flipped_loss=0.3, full_loss=0.2, dev_loss=0.3, isolation=1.0, unit="nats", method="kernel",
     floor_method="turnover", floor=NOISE, targets=3, target_set="test", level="instance", rows=100,
@@ -92,6 +92,17 @@ def test_noise_is_called_noise() -> None:
     shown, floor, _ = findings(replace(TRUST, method="turnover", floor=SIGNAL, level="group"))
     assert (shown.level, floor.value) == ("good", "yes")
     assert findings(replace(TRUST, floor=None))[1].value == "not measured"
+
+
+def test_rows_beyond_chance_are_named_beside_a_whole_that_is_not() -> None:
+    """What the page says first never denies what ``significance`` calls."""
+    few = replace(TRUST, method="turnover", floor=replace(NOISE, called=2))
+    shown, floor, _ = findings(few)
+    assert (shown.value, floor.level, floor.value) == ("few", "caution", "2 of 100")
+    assert "2 of 100" in shown.text and "Do not act on the order" in shown.text
+    assert "as a whole" in floor.text and "2 of 100 rows are beyond chance" in floor.text
+    assert verdict(few).endswith("which cannot be told from chance as a whole; 2 of 100 can.")
+    assert findings(replace(few, method="kernel"))[1].value == "2 of 100"
 
 
 def test_trust_tells_of_the_audits_groups(group_run: Run) -> None:

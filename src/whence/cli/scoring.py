@@ -210,6 +210,8 @@ def _listed(scores: Any, best: Any, column: int, sign: int) -> str:
 
 def _unfloored(scores: Any) -> str:
     if scores.null is not None:
-        return "not compared with chance: that takes the matrix of scores, which was not kept (to compare: --matrix --name NAME)"
+        called = f"{len(scores.significance().called()):,} of {len(scores.ids):,} rows"
+        return (f"by their mean over targets, {called} are beyond chance (q ≤ 0.05); scores as a whole were not compared: that "
+                "takes the matrix of scores, which was not kept (to compare: --matrix --name NAME)")  # fmt: skip
     method = scores.info["method"]
     return f"{method} scores have no mask-based noise floor: to check them, fit again with another --seed, then report --against"

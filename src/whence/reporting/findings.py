@@ -58,7 +58,9 @@ def verdict(trust: Trust) -> str:
     if trust.floor is None:
         return "The influence scores were not compared with chance."
     how = "are mostly noise" if trust.floor.is_mostly_noise else "are more than chance"
-    how = "cannot be told from chance" if trust.floor.is_noise else how
+    if trust.floor.is_noise:
+        few = f" as a whole; {trust.floor.exceptions} can" if trust.floor.called else ""
+        how = f"cannot be told from chance{few}"
     return f"The influence lists use {_method(trust)} scores of {_rows(trust)}, which {how}."
 
 
@@ -78,11 +80,12 @@ def _shown(trust: Trust) -> Finding:
     if trust.floor is None:
         return Finding("unknown", title, "unknown", "They could not be compared with chance.")
     if trust.floor.is_noise:
+        few = f"; by their mean over targets, {trust.floor.exceptions} can" if trust.floor.called else ""
         return Finding(
             "poor",
             title,
-            "no",
-            f"They are {method} scores of {_rows(trust)}, and as a whole they cannot be told from chance "
+            "few" if few else "no",
+            f"They are {method} scores of {_rows(trust)}, and as a whole they cannot be told from chance{few} "
             "(see below). Do not act on the order of these lists.",
         )
     if trust.floor.is_mostly_noise:
@@ -125,6 +128,8 @@ def _floor(trust: Trust) -> Finding:
     ).replace(" %", "\u00a0%")
     if trust.groups is not None:
         text += " The mean over many targets, by which groups are judged, has far less noise."
+    if trust.floor.is_noise and trust.floor.called:
+        return Finding("caution", title, trust.floor.exceptions, text)
     if trust.floor.is_noise:
         return Finding("poor", title, "no", text)
     if trust.floor.is_mostly_noise:
