@@ -57,3 +57,14 @@ def test_what_is_not_finite_is_not_taken(bad):
     huge = np.full((5, 4), 3e38, np.float32)  # finite, though its sum is not in single precision
     assert summary.fold(huge)
     assert summary.entries()["helpful_rows"][:, 0].tolist() == [5, 6, 7]
+
+
+def test_extremes_that_keep_coming_in_one_column():
+    """In the first column every row is above those before it, in the second below: what waits is of very different lengths."""
+    block = np.random.default_rng(0).normal(size=(2000, 300)).astype(np.float32).round(2)
+    block[:, 0], block[:, 1] = np.arange(2000), -np.arange(2000)
+    found = summary_of(block, 3, np.ones(300), list(range(100, 2000, 50)))
+    for name, signed in (("helpful", -block), ("harmful", block)):
+        order = np.argsort(signed, axis=0, kind="stable")[:3]
+        np.testing.assert_array_equal(found[f"{name}_rows"], order)
+        np.testing.assert_array_equal(found[f"{name}_values"], np.take_along_axis(block, order, 0))

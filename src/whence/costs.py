@@ -135,7 +135,7 @@ def costs(
     tiles = 3 * 4 * min(METHODS[method].at_once, rows * wanted)
     training = 3 * learned + 2 * 4 * chosen.batch_size * _activations(run)
     size = partial(bytes_of_scores, rows, wanted, width=_width(run), masks=masks, at_once=METHODS[method].at_once,
-                   at_stake=METHODS[method].at_stake)  # fmt: skip
+                   at_stake=METHODS[method].at_stake(run))  # fmt: skip
     return Costs(
         targets=wanted,
         method=method,
@@ -244,7 +244,7 @@ def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int
         of_rows=None if rows.masks else estimator.of_rows,
         width=_width(run),
         at_once=kind.at_once,
-        at_stake=kind.at_stake,
+        at_stake=partial(kind.at_stake, run),
     )
     ended = time.perf_counter()
     shutil.rmtree(path.parent)

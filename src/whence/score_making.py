@@ -56,7 +56,7 @@ def compute(
     keep_matrix: bool = True,
     width: int = 1,
     at_once: int = TILE,
-    at_stake: int = TILE,
+    at_stake: Callable[[], int] = lambda: TILE,
     shard: tuple[int, int] = (0, 1),
     while_made: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[int], None] = lambda rows: None,
@@ -78,7 +78,7 @@ def compute(
         keep_matrix: keep whole blocks, not only their summaries (on disk).
         width: numbers that the method holds per row, if more than M.
         at_once: how many scores the method is asked for at once.
-        at_stake: how many scores an interruption may lose.
+        at_stake: says how many scores an interruption may lose; asked of scores that are to be begun without the matrix.
         shard: (rank, world), 0 ≤ rank < world: make only every world-th block, from number rank on. Then some may be ``missing``
             when it returns.
         while_made: a context to be in while something is made on disk.
@@ -89,11 +89,14 @@ def compute(
             data, weights, targets or options, or cannot be written to.
     """
     tile = _rows_per_tile(len(columns), width, at_once)
-    most = tile if keep_matrix else _most_rows(len(columns), width, at_stake, summary_k)
     rank, world = shard
 
+    def usual_rows() -> int:
+        most = tile if keep_matrix else _most_rows(len(columns), width, at_stake(), summary_k)
+        return _rows_per_block(len(rows), tile, world, most)
+
     def described() -> dict[str, Any]:
-        size = block_rows or _rows_of_begun(path) or _rows_per_block(len(rows), tile, world, most)
+        size = block_rows or _rows_of_begun(path) or usual_rows()
         size = max(1, min(size, len(rows)))
         return {"format": FORMAT, **info, "shape": [len(rows), len(columns)], "matrix": keep_matrix or path is None,
                 "block_rows": size, "summary_k": _kept_extremes(summary_k, size, keep_matrix)}  # fmt: skip

@@ -19,6 +19,7 @@ import torch
 
 from whence.arguments import whole
 from whence.errors import WhenceError
+from whence.extremes import extreme, merge
 from whence.masks import as_ids
 from whence.noise import NoiseFloor, noise_floor
 from whence.rundir import as_path
@@ -30,7 +31,7 @@ from whence.significance import (
     false_discovery_rates,
     sums_against_masks,
 )
-from whence.summaries import even_weights, extreme, merge, typical_sizes
+from whence.summaries import even_weights, typical_sizes
 from whence.whole_files import write_aside
 
 __all__ = ["Labels", "NoiseFloor", "Scores", "Top"]

@@ -103,7 +103,7 @@ def test_plan_says_what_it_will_cost(whence, tmp_path):
 def test_bytes_of_scores_are_foretold(tmp_path, keep_matrix, method):
     run = trained(out=tmp_path / "run", n=700, epochs=1)
     kind = METHODS[method]
-    foretold = bytes_of_scores(700, 200, width=32, masks=method == "first_order", at_once=kind.at_once, at_stake=kind.at_stake,
+    foretold = bytes_of_scores(700, 200, width=32, masks=method == "first_order", at_once=kind.at_once, at_stake=kind.at_stake(run),
                                keep_matrix=keep_matrix)  # fmt: skip
     scores = influence(run, blobs(200, seed=3, start=5000), method=method, keep_matrix=keep_matrix)
     size = sum(file.stat().st_size for file in scores.path.rglob("*") if file.is_file())

@@ -7,9 +7,9 @@ so that one matrix product gives the own outputs of many masks on many targets, 
 Cross-entropy on a CPU needs no outputs. With f_c how far class c is above the label for the full network, and
 d_c = (b/q − 1)ᵀ(h∘(W_c − W_label)) how much further for the own mask, what flipping does to the loss is
 
-    ln Σ_c exp(f_c − d_c·q/(1 − q)) − ln Σ_c exp(f_c + d_c)
+    ln(1 + Σ_c exp(f_c − d_c·q/(1 − q))) − ln(1 + Σ_c exp(f_c + d_c)),   c over the other classes than the label
 
-where at q = ½ one exponential serves both sums. Blocks of d are as large as a core's cache, and each core works on its own.
+where at q = ½ one exponential serves both sums. Blocks of d are about as large as a core's cache, and each core works on its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from whence.quantities import Quantity, cross_entropy
 __all__ = ["Affine", "measured"]
 
 _NUMBERS_AT_ONCE = 2**22  # outputs held at a time
-_MASKS, _IN_CACHE = 128, 2**18  # masks and numbers in a core's block: rows are long, since each has a cost of its own
+_MASKS, _IN_CACHE = 384, 2**21  # masks, and numbers about them, that a core works on
+_LONG = 64  # targets from which on sums go class by class
 _KEPT_NUMBERS = 2**26  # of directions, which are the same for all masks
 _MODERATE = 80.0  # exponents whose exponentials are neither zero nor infinite
 
@@ -75,31 +76,33 @@ class Affine:
     def _losses(self, steps: torch.Tensor, above: torch.Tensor, result: torch.Tensor, left: int) -> None:
         """Fill in some columns, by exponentials alone."""
         part = slice(left, min(left + self._columns, len(self.targets)))
-        directions = self._directions_of(part)  # (D, C·m)
-        shape = -1, len(self.weight), part.stop - left
-        weights = above[part].T.contiguous().exp()  # (C, m)
-        own, flipped = torch.empty(2, _MASKS, directions.shape[1])
+        directions = self._directions_of(part)  # (D, (C−1)·m)
+        weights = above[part].gather(1, self._others(part).T).T.contiguous().exp()  # (C−1, m)
         for top in range(0, len(steps), _MASKS):
-            some = steps[top : top + _MASKS]
-            one, other = own[: len(some)], flipped[: len(some)]
-            torch.mm(some, directions, out=one)
+            own = steps[top : top + _MASKS] @ directions
+            shape = len(own), *weights.shape
             if self.keep == 0.5:
-                torch.reciprocal(one.exp_(), out=other)
+                flipped_sum = _sum_over(own.exp_().view(shape), weights)
             else:
-                torch.mul(one, -self.keep / (1 - self.keep), out=other).exp_()
-                one.exp_()
-            sums = [each.view(shape).mul_(weights).sum(1).log_() for each in (one, other)]  # (r, m) each
-            torch.sub(sums[1], sums[0], out=result[top : top + len(some), part])
+                flipped_sum = _sum_of((own * (-self.keep / (1 - self.keep))).exp_().view(shape), weights)
+                own.exp_()
+            own_sum = _sum_of(own.view(shape), weights)
+            torch.sub(flipped_sum.log_(), own_sum.log_(), out=result[top : top + len(own), part])
 
     def _directions_of(self, part: slice) -> torch.Tensor:
-        """Where masks move the distances of classes from the labels of some targets: [D, C·m]."""
+        """Where masks move the distances of other classes from the labels of some targets: [D, (C−1)·m]."""
         if (found := self._directions.get(part.start)) is not None:
             return found
-        away = self.weight[:, None] - self.weight[self.targets[part]]  # (C, m, D)
+        away = self.weight[self._others(part)] - self.weight[self.targets[part]]  # (C−1, m, D)
         made = away.mul_(self.features[part]).flatten(0, 1).T.contiguous()
         if self._fits:
             self._directions[part.start] = made
         return made
+
+    def _others(self, part: slice) -> torch.Tensor:
+        """The classes that are not the label, of some targets: int64 [C−1, m]."""
+        classes = torch.arange(len(self.weight) - 1)[:, None]
+        return classes + (classes >= self.targets[part])
 
     def _by_outputs(self, kept: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
         """Fill in all columns, whatever the quantity is."""
@@ -117,6 +120,26 @@ class Affine:
                 measure = measured(self.quantity, self.targets[part])
                 result[top : top + rows, part] = measure(flipped) - measure(own)
         return result
+
+
+def _sum_of(terms: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """1 + Σ_c weights[c] · terms[:, c], of terms [R, C−1, m], which are lost, and weights [C−1, m]: [R, m]."""
+    if weights.shape[1] < _LONG:
+        return terms.mul_(weights).sum(1).add_(1)
+    total = torch.ones(len(terms), weights.shape[1])
+    for c, weight in enumerate(weights):
+        total.addcmul_(terms[:, c], weight)
+    return total
+
+
+def _sum_over(terms: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """1 + Σ_c weights[c] / terms[:, c]: [R, m]."""
+    if weights.shape[1] < _LONG:
+        return torch.div(weights, terms).sum(1).add_(1)
+    total = torch.ones(len(terms), weights.shape[1])
+    for c, weight in enumerate(weights):
+        total.addcdiv_(weight, terms[:, c])
+    return total
 
 
 def measured(quantity: Quantity, targets: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

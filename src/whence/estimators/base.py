@@ -13,10 +13,12 @@ from torch import nn
 
 from whence.data import Dataset
 from whence.errors import WhenceError
+from whence.run import Run
 from whence.scores import Labels
 
 __all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level", "at_rows",
-           "cholesky", "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "mask_rows"]  # fmt: skip
+           "cholesky", "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "many_at_stake",
+           "mask_rows"]  # fmt: skip
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -37,6 +39,11 @@ def evenly(count: int, most: int) -> np.ndarray:
     """Positions of at most so many of ``count`` things, spread evenly over them, the first and the last among them: int64."""
     found: np.ndarray = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
     return found
+
+
+def many_at_stake(run: Run) -> int:
+    """Of methods that make a billion scores in seconds."""
+    return 2**30
 
 
 @dataclass(frozen=True)
@@ -60,18 +67,20 @@ class Method(Protocol):
     Attributes:
         version: of its numbers. Raise it when the same run, targets and options give other numbers, in whatever file the
             change is: stored scores of another version are refused.
-        at_stake: how many scores an interruption may lose, where only summaries of blocks are kept: seconds of work, or minutes
-            where each score takes passes through the model.
         at_once: how many scores it is asked for at once.
     """
 
     version: int
-    at_stake: int
     at_once: int
 
     @property
     def rows_of(self) -> Callable[[Dataset], Rows]:
         """Training instances → the rows that it scores."""
+        ...
+
+    def at_stake(self, run: Run) -> int:
+        """How many scores of a run an interruption may lose, where only summaries of blocks are kept: seconds of work, or minutes
+        where each score takes passes through the model. Each block finds extremes of its own, so few blocks are less work."""
         ...
 
     def __call__(self, *args: Any, **options: Any) -> Estimator:

@@ -155,7 +155,7 @@ def influence(
             block_rows=block_rows,
             summary_k=keep_top,
             keep_matrix=keep_matrix,
-            at_stake=question.estimator.at_stake,
+            at_stake=partial(question.estimator.at_stake, run),
             at_once=question.estimator.at_once,
             shard=shard,
             width=sum(layer.units for layer in run.layers.values()),

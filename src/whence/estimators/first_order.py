@@ -23,7 +23,7 @@ from whence.data import Dataset
 from whence.dropout import explicit
 from whence.errors import WhenceError
 from whence.estimators import fused
-from whence.estimators.base import Precision, distinct_masks, dtype_named, frozen, mask_rows
+from whence.estimators.base import Precision, distinct_masks, dtype_named, frozen, many_at_stake, mask_rows
 from whence.estimators.softening import matched_temperature
 from whence.forward import evaluating, outputs
 from whence.masks import mask_key
@@ -52,9 +52,9 @@ class FirstOrder:
     """
 
     version = 1
-    at_stake = 2**30
     at_once = 2**22
     rows_of = staticmethod(mask_rows)
+    at_stake = staticmethod(many_at_stake)
 
     def __init__(
         self,

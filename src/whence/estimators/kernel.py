@@ -19,7 +19,7 @@ import torch
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators.base import instance_rows
+from whence.estimators.base import instance_rows, many_at_stake
 from whence.estimators.head import features_of, find_head
 from whence.estimators.softening import matched_temperature
 from whence.forward import Mask, predict
@@ -53,9 +53,9 @@ class Kernel:
     """
 
     version = 2
-    at_stake = 2**30
     at_once = 2**22
     rows_of = staticmethod(instance_rows)
+    at_stake = staticmethod(many_at_stake)
 
     def __init__(self, run: Run, targets: Dataset, quantity: Quantity, *, residual: Residual = "auto",
                  damping: float = 0.1, subnetworks: int = 8) -> None:  # fmt: skip

@@ -44,7 +44,7 @@ from torch import nn
 from whence.data import Classification, Dataset
 from whence.data.tasks import LanguageModeling
 from whence.errors import WhenceError
-from whence.estimators.base import evenly, instance_rows
+from whence.estimators.base import evenly, instance_rows, many_at_stake
 from whence.estimators.curvatures import Classes, Demand, by_classes
 from whence.estimators.kernel import mean_curvature, residuals_at
 from whence.estimators.likeness import Likeness
@@ -95,9 +95,9 @@ class Kronecker:
     """
 
     version = 3
-    at_stake = 2**30
     at_once = 2**24  # many instances of a class make large products
     rows_of = staticmethod(instance_rows)
+    at_stake = staticmethod(many_at_stake)
 
     def __init__(
         self,

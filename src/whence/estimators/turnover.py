@@ -52,9 +52,13 @@ class Turnover:
     """
 
     version = 1
-    at_stake = 2**25
     at_once = 2**22
     rows_of = staticmethod(mask_rows)
+
+    @staticmethod
+    def at_stake(run: Run) -> int:
+        head = find_head(run.model, run.train)
+        return 2**28 if head is not None and head.only else 2**25
 
     def __init__(
         self,
