@@ -87,3 +87,9 @@ def test_inputs_that_leave_little_to_compare():
     assert floor_of(*ties).is_noise and floor_of(*ties).called == 0
     still = floor_of(np.ones((50, 2)), np.zeros((100, 2)))  # targets that no mask moves say nothing
     assert still.is_noise and still.called == 0
+
+
+def test_a_floor_shows_as_a_line():
+    shown = repr(floor_of(long_tailed(SEED(0), 50), long_tailed(SEED(1), 200)))
+    assert "standard_deviation" not in shown
+    assert "masks=200" in shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import mannwhitneyu
@@ -37,7 +37,7 @@ class NoiseFloor:
         called: how many rows ``significance`` calls, with a q of at most 0.05; rows: of how many.
     """
 
-    standard_deviation: np.ndarray
+    standard_deviation: np.ndarray = field(repr=False)
     significant: float
     excess: float
     p_value: float

@@ -51,6 +51,10 @@ class Top:
     values: np.ndarray
     ids: np.ndarray
 
+    def __repr__(self) -> str:
+        targets, k = self.rows.shape
+        return f"Top({k} training rows of each of {targets:,} targets)"
+
 
 @dataclass(frozen=True)
 class Labels:

@@ -36,7 +36,7 @@ def candidates(run: Run, targets: Any) -> Dataset:
         return given
     split = _held_out(run)
     if split is None:
-        raise WhenceError("no instances to look for errors in", where="targets", expected="a test or dev split")
+        raise WhenceError("nothing held out to look for errors", where="targets", expected="a test or dev split")
     if run.task.kind != "classification":
         raise WhenceError(
             "errors are defined for classification only", where="targets", mend="Name a split, such as test."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Agreement:
         of_means: of the mean over targets.
     """
 
-    per_target: np.ndarray
+    per_target: np.ndarray = field(repr=False)
     value: float
     of_means: float
 

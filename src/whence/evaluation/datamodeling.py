@@ -6,7 +6,7 @@ Park et al. 2023, *TRAK: Attributing Model Behavior at Scale*, arXiv 2303.14186,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class LDS:
     """
 
     value: float
-    per_target: np.ndarray
+    per_target: np.ndarray = field(repr=False)
     standard_error: float
     ceiling: float
     left_out: int

@@ -34,7 +34,7 @@ def _better(comparison: Comparison, names: tuple[str, str]) -> Finding:
         f"{main.name[0].upper()}{main.name[1:]} differs by {shown(main.value)} on {count(len(shared.held_out))} "
         f"{shared.split} instances; 95 % interval {shown(main.low)} to {shown(main.high)}."
     )
-    if main.p is not None:
+    if main.p is not None and gained + lost:
         text += (
             f" Of {count(gained + lost)} that only one of them gets right, {names[0]} does {count(gained)} "
             f"(McNemar’s exact test: p\u00a0=\u00a0{significant(main.p, 2)})."
@@ -85,7 +85,10 @@ def _rankings(comparison: Comparison) -> Finding:
             f" Of the {rankings.top} most helpful or harmful of a prediction in one run, {percent(rankings.overlap)} are so "
             f"in the other (by chance {percent(rankings.chance)})."
         )
-    text += " Those marked “both” are the ones to believe."
+    text += (
+        " Those that only one run names are accidents of its seed; those marked “both” are none, "
+        "which does not make them right."
+    )
     if value >= _MOSTLY:
         return Finding("good", title, "mostly", text)
     return Finding("caution", title, "partly", text) if value >= _PARTLY else Finding("poor", title, "hardly", text)

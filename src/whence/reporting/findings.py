@@ -74,7 +74,8 @@ def _shown(trust: Trust) -> Finding:
             "as leads",
             f"They are {method} scores. This method compares gradients, not masks, so no test against "
             "chance comes with it. To check it: fit again with another seed, and compare (whence report RUN --against OTHER). "
-            "Training instances that both runs name can be believed; the rest are leads. "
+            "Training instances that only one run names are accidents of its seed; those that both name are none, "
+            "which does not make them right. "
             "Their order means more than their size.",
         )
     if trust.floor is None:

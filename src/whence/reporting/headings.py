@@ -83,9 +83,10 @@ def summary_of(run: Run, accuracy: Accuracy, audit: Audit, explanations: Explana
         )
     if explanations.choice.kind == "errors":
         wrong, among = explanations.choice.found, explanations.choice.among
+        shown = "all" if wrong > 1 and len(explanations.choice) == wrong else count(len(explanations.choice))
         sentences.append(
             f"{count(wrong)} of {count(among)} {explanations.choice.split} predictions "
-            f"{'is' if wrong == 1 else 'are'} wrong; {count(len(explanations.choice))} explained below."
+            f"{'is' if wrong == 1 else 'are'} wrong; {shown} explained below."
         )
     return [*sentences, verdict(trust)]
 
