@@ -15,8 +15,9 @@ p < .05 (chance: 5 %), how many rows and pairs have q at most .05, and the p-val
 Then 20,000 masks that were never trained on are scored, of the same networks and of digits (MLP 64-512-512-10, defaults of
 ``whence fit``). Twenty times a network, 512 of them are the null and others, drawn without replacement, stand for the rows.
 Printed: in how many of these sets the scores as a whole are more than chance (nominal: 1 %), some row is called, some group of
-ten rows is called, some pair is called (5 %, at q at most .05). Last, effects are planted in such rows: so many rows gain so
-many standard deviations of the null on all targets.
+ten rows is called, some pair is called (5 %, at q at most .05). Then effects are planted in such rows: so many rows gain so
+many standard deviations of the null on all targets. Last, effects are planted in single pairs, 20 anywhere or 20 in each of five
+rows, which gain or lose so many: which share of them is called, and which share of what is called was not planted (nominal: 5 %).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ WIDTHS = (784, 512, 512, 10)
 ROWS, TARGETS = 5000, 200
 STRANGERS, DRAWS = 20_000, 20
 PLANTED = ((1, 10), (1, 100), (10, 10), (100, 3), (300, 1), (1000, 0.2))  # of 1,000 rows, so many standard deviations
+PLANTED_PAIRS = ((1000, 10), (1000, 100), (5, 10), (5, 100))  # 20 pairs anywhere, or in each of 5 rows; deviations
 
 
 def main() -> None:
@@ -71,6 +73,7 @@ def main() -> None:
         false_alarms(name, of_networks)
     for name, of_networks in pools.items():
         power(name, of_networks)
+        power_of_pairs(name, of_networks)
 
 
 def false_alarms(name: str, pools: list[np.ndarray]) -> None:
@@ -104,6 +107,30 @@ def power(name: str, pools: list[np.ndarray]) -> None:
         whole, some, share = np.mean(seen, axis=0)
         print(
             f"{name}, {strong:,} of 1,000 rows + {size} sd: as a whole {whole:.2f}, some row {some:.2f}, called {share:.2f} of them"
+        )
+
+
+def power_of_pairs(name: str, pools: list[np.ndarray]) -> None:
+    """Print which share of planted pairs is called, and which share of called pairs was not planted, means over sets."""
+    generator = np.random.default_rng(0)
+    for rows, size in PLANTED_PAIRS:
+        found, false = [], []
+        for scores in drawn(pools, 1000):
+            planted = np.zeros(scores.shape, bool)
+            if rows == len(planted):
+                planted.ravel()[generator.choice(planted.size, 20, replace=False)] = True
+            else:
+                for row in planted[:rows]:
+                    row[generator.choice(len(row), 20, replace=False)] = True
+            signs = generator.choice([-1, 1], planted.shape)
+            scores.memory[0] += planted * signs * (size * scores.null.std(axis=0))
+            top = scores.significance("pairs").top(1000)
+            hits = planted[top["row"], top["column"]][top["q"] <= 0.05]
+            found.append(hits.sum() / planted.sum())
+            false.append((~hits).mean() if len(hits) else 0)
+        where = "20 pairs anywhere" if rows == 1000 else f"20 pairs of each of {rows} rows"
+        print(
+            f"{name}, {where} ± {size} sd: called {mean(found):.3f} of them; not planted {mean(false):.3f} of those called"
         )
 
 

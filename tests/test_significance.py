@@ -186,6 +186,50 @@ def test_few_values_have_no_tail_to_fit():
     np.testing.assert_allclose(p, [[2 * 4 / 513, 2 / 513], [1, 2 * 4 / 513]])
 
 
+def saturated(seed, rows, share=0.1):
+    """Losses of targets of which the network is sure: most masks change nothing at all, a few by orders of magnitude."""
+    generator = SEED(seed)
+    moved = generator.random((rows, 40)) < share
+    size = np.exp(4 * generator.exponential(size=moved.shape))
+    return np.where(moved, generator.choice([-1, 1], moved.shape) * size, 0)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.4, 0.6])
+def test_targets_that_most_masks_do_not_move_have_tails_too(share):
+    """Masks without meaning are called as seldom there as elsewhere, in whatever unit."""
+    alarms, beyond = 0, []
+    for seed in range(20):
+        null, rows = saturated(seed, 512, share), saturated(seed + 100, 300, share)
+        alarms += scores_of(rows, null=null.astype(np.float32)).significance("pairs").discoveries().sum() > 0
+        p = MaskNull(null).judge(rows)[1]
+        beyond.append((p < 1e-4).mean())
+    assert alarms <= 20 * 0.05 + 3 * (20 * 0.05 * 0.95) ** 0.5
+    assert np.mean(beyond) < 1.5e-4
+    np.testing.assert_allclose(MaskNull(1e-5 * null).judge(1e-5 * rows)[1], p, rtol=1e-9)
+    np.testing.assert_allclose(MaskNull(-null).judge(-rows)[1], p, rtol=1e-9)
+
+
+def test_planted_pairs_are_called_beside_targets_that_most_masks_do_not_move():
+    null, rows = saturated(0, 512), saturated(1, 1000)
+    null[:, 20:], rows[:, 20:] = SEED(2).normal(size=(512, 20)), SEED(3).normal(size=(1000, 20))
+    planted = [(5, 25), (5, 26), (5, 27), (300, 30), (999, 39)]
+    for row, column in planted:
+        rows[row, column] = -1000
+    pairs = scores_of(rows, null=null.astype(np.float32)).significance("pairs")
+    assert np.flatnonzero(pairs.discoveries()).tolist() == [25, 26, 27, 30, 39]
+    top = pairs.top(rows.size)
+    assert set(zip(top["row"][:5], top["column"][:5], strict=True)) == set(planted)
+    assert np.all(np.diff(top["q"]) >= 0) and top["q"][0] > 0 and top["q"][-1] <= 1
+
+
+def test_the_tail_of_few_masks_is_wide():
+    """Of 512 masks one moves the target, or three do: how far the next one does is not known from that."""
+    null = np.zeros((512, 3))
+    null[0, 0], null[:3, 1], null[:, 2] = 1, [1, 2, 5], 0
+    p = MaskNull(null).judge(np.full((1, 3), 1e6))[1][0]
+    assert 5e-4 < p[0] <= 2 / 513 and 5e-5 < p[1] < 2 / 513 and p[2] == 1
+
+
 def test_without_masks_the_way_out_is_named():
     scores = scores_of(SEED(0).normal(size=(10, 3)))
     for of in ("rows", "pairs", "groups"):

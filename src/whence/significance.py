@@ -12,11 +12,11 @@ p is two-sided. Against masks it is counted as far as null scores reach, which i
 one more draw of them. Beyond them all no count can tell, and p falls as a power of the distance from the null's median, with
 the exponent of its most extreme twentieth (Hill 1975), widened by the error of that exponent. Nothing lighter will do: a mask
 that happens to leave out what a class rests on moves all targets of that class by many nats, and an exponential tail called
-rows that meant nothing in most sets of some thousand. Of single pairs even that is too light where a mask can move a target by
-more than all others did: docs/estimators.md counts what is called there of pairs without meaning. Groups of rows are
-judged by the sum over members of asinh(distance from the null's median in half interquartile ranges): of such sums the tails are
-short, and p is Student's, widened by the error of the null's mean and standard deviation. Against runs p is Student's with K − 1
-degrees of freedom.
+rows that meant nothing in most sets of some thousand. Of a single target of which the network is sure, most masks change
+nothing at all; its tail is then that of the masks that do, with the error of so few. What rarer masks do than there are in the
+null, no tail can know; docs/estimators.md has what that costs single pairs. Groups of rows are judged by the sum over members
+of asinh(distance from the null's median in half interquartile ranges): of such sums the tails are short, and p is Student's,
+widened by the error of the null's mean and standard deviation. Against runs p is Student's with K − 1 degrees of freedom.
 
 q is the false-discovery rate of Benjamini and Hochberg (1995): among all with q ≤ 0.05, about 5 % are there by chance.
 """
@@ -157,12 +157,12 @@ class MaskNull:
         self.deviation = np.where(self.known, deviation, 1)
         self.tail = tail
         low, self.median, high = np.quantile(self.sorted, [0.25, 0.5, 0.75], axis=0)
-        self.spread = np.where(high > low, (high - low) / 2, self.deviation)
+        # Where most masks leave a target as it is, its tail is made of all that move it, and begins at the least of them.
+        self.spread = np.where(high > low, (high - low) / 2, _least_distance(self.sorted - self.median))
         extreme = max(_FEWEST_BEYOND, self.masks // _TAIL)
-        self.excesses, scaled = extreme - 1, self.scaled(self.sorted)
-        self.upper, self.lower = scaled[-_FEWEST_BEYOND], scaled[_FEWEST_BEYOND - 1]
-        self.decay_up = (scaled[-extreme:] - scaled[-extreme]).sum(axis=0) / self.excesses
-        self.decay_down = (scaled[extreme - 1] - scaled[:extreme]).sum(axis=0) / self.excesses
+        scaled = self.scaled(self.sorted)
+        self.upper = _Tail.fitted(scaled[-extreme:] - scaled[-extreme], scaled[-_FEWEST_BEYOND])
+        self.lower = _Tail.fitted(scaled[extreme - 1] - scaled[:extreme], -scaled[_FEWEST_BEYOND - 1])
         self.basis = (f"scores of {self.masks:,} masks never trained on: counted as far as they reach "
                       f"(p ≥ {2 / (self.masks + 1):.2g}), further out by the tail fitted to them")  # fmt: skip
 
@@ -176,13 +176,9 @@ class MaskNull:
             below = np.searchsorted(null, own, "right")
             p[:, column] = np.minimum(1, 2 * (1 + np.minimum(above, below)) / (self.masks + 1))
         scaled = self.scaled(values)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out = np.maximum((scaled - self.upper) / self.decay_up, (self.lower - scaled) / self.decay_down)
-        out = np.nan_to_num(out, nan=0.0, posinf=0.0)  # equal extremes have no tail
-        # An excess over the mean of n others follows an F distribution: (1 + x/n)^−n, which is exp(−x) for many.
-        edge = 2 * _FEWEST_BEYOND / (self.masks + 1)
-        fitted = np.maximum(edge * (1 + np.maximum(out, 0) / self.excesses) ** -self.excesses, _SMALLEST)
-        beyond = out > 0
+        share = np.minimum(self.upper.share_beyond(scaled), self.lower.share_beyond(-scaled))
+        fitted = np.maximum(share * 2 * _FEWEST_BEYOND / (self.masks + 1), _SMALLEST)
+        beyond = share < 1
         if self.tail == "power":  # raw scores are counted wherever they can be
             beyond &= (values > self.sorted[-1]) | (values < self.sorted[0])
             fitted = np.minimum(fitted, p)
@@ -195,6 +191,44 @@ class MaskNull:
             return values
         logarithms: np.ndarray = np.arcsinh((values - self.median) / self.spread)
         return logarithms
+
+
+def _least_distance(values: np.ndarray) -> np.ndarray:
+    """float64 [M]: of each column, the least distance from 0 of the values [S, M] that differ from it; 1 if none does."""
+    least = np.abs(values).min(axis=0, where=values != 0, initial=np.inf)
+    return np.where(np.isfinite(least), least, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tail:
+    """How scores fall off on one side, target by target: exponentially, on the scale of ``MaskNull.scaled``.
+
+    Attributes:
+        start: [M], the tenth most extreme null score.
+        decay: [M], the mean excess; 0 where extremes are equal, which have no tail.
+        excesses: [M], how many are averaged.
+    """
+
+    start: np.ndarray
+    decay: np.ndarray
+    excesses: np.ndarray
+
+    @classmethod
+    def fitted(cls, excesses: np.ndarray, start: np.ndarray) -> _Tail:
+        """Of the most extreme scores, by how much they exceed the least of them [·, M].
+
+        Those that equal the least are left out: where few masks move a target, the others say nothing of how far it moves.
+        """
+        count = np.maximum((excesses > 0).sum(axis=0), 1)
+        return cls(start, excesses.sum(axis=0) / count, count)
+
+    def share_beyond(self, values: np.ndarray) -> np.ndarray:
+        """[R, M]: the share of chance beyond ``start`` that is also beyond values [R, M]; 1 of those that are not beyond it."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out = np.nan_to_num((values - self.start) / self.decay, nan=0.0, posinf=0.0, neginf=0.0)
+        # An excess over the mean of n others follows an F distribution: (1 + x/n)^−n, which is exp(−x) for many.
+        share: np.ndarray = (1 + np.maximum(out, 0) / self.excesses) ** -self.excesses.astype(np.float64)
+        return share
 
 
 def rows_against_masks(null: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
