@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from whence.costs import Costs, costs
-from whence.estimators.dispatch import choose
+from whence.estimators.dispatch import MASKED, choose
 from whence.resolution import Resolution, resolution
 from whence.run import Run
 
 __all__ = ["Plan", "plan"]
 
-_PUBLISHED = ("turnover", "first_order")
 _MOST_LAYERS = 8  # that are named one by one
 
 
@@ -49,8 +48,8 @@ class Plan:
             f"method auto: {self.method}"
             + (
                 ""
-                if self.method in _PUBLISHED
-                else f"; what follows is about {' and '.join(_PUBLISHED)}, whose noise can be foretold"
+                if self.method in MASKED
+                else f"; what follows is about {' and '.join(MASKED)}, whose noise can be foretold"
             ),
             found.sentence(),
         ]

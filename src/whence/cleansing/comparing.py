@@ -19,7 +19,7 @@ from whence.cleansing.intervals import Term, crossed, half_width, two_sided
 from whence.cleansing.measures import Measure
 from whence.cleansing.treatments import DROPPED, NONE
 
-__all__ = ["GAIN", "HARM", "MIXED", "UNSEEN", "Difference", "beats_all", "compare", "verdict_of"]
+__all__ = ["GAIN", "HARM", "MIXED", "UNSEEN", "Difference", "beats_all", "compare", "difference_of", "verdict_of"]
 
 GAIN, UNSEEN, MIXED, HARM = "gain", "no detectable gain", "mixed", "harm"
 
@@ -86,6 +86,11 @@ def verdict_of(differences: list[Difference]) -> str:
     if any(one.sign < 0 for one in first):
         return MIXED if any(one.sign > 0 for one in first) else HARM
     return GAIN if any(one.measure.ranks and beats_all(differences, one.measure) for one in first) else UNSEEN
+
+
+def difference_of(differences: list[Difference], measure: str, against: str = NONE) -> Difference:
+    """One of them by name."""
+    return next(one for one in differences if (one.measure.name, one.against) == (measure, against))
 
 
 def beats_all(differences: list[Difference], measure: Measure) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from whence.cleansing.comparing import HARM, UNSEEN, Difference, verdict_of
+from whence.cleansing.comparing import HARM, UNSEEN, Difference, difference_of, verdict_of
 from whence.cleansing.measures import Measure, measures_of
 from whence.cleansing.records import misshapen
 from whence.cleansing.results import KEEP, Cleansing
@@ -46,7 +46,7 @@ class KeptStep:
 
     def of(self, measure: str, against: str = NONE) -> Difference:
         """One difference by name."""
-        return next(one for one in self.differences if (one.measure.name, one.against) == (measure, against))
+        return difference_of(self.differences, measure, against)
 
 
 @dataclass(frozen=True, eq=False)

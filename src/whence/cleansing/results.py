@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from whence.cleansing.amounts import SIGNIFICANT, Amount
 from whence.cleansing.choosing import Ranking
-from whence.cleansing.comparing import GAIN, HARM, MIXED, UNSEEN, Difference, beats_all
+from whence.cleansing.comparing import GAIN, HARM, MIXED, UNSEEN, Difference, beats_all, difference_of
 from whence.cleansing.measures import Measure
 from whence.cleansing.treatments import NONE, Treatment
 from whence.data import Dataset, Regression
@@ -45,7 +45,7 @@ class Step:
 
     def of(self, measure: str, against: str = NONE) -> Difference:
         """One difference by name."""
-        return next(one for one in self.differences if (one.measure.name, one.against) == (measure, against))
+        return difference_of(self.differences, measure, against)
 
 
 @dataclass(frozen=True, eq=False)

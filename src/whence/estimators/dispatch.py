@@ -28,7 +28,7 @@ from whence.score_making import compute
 from whence.score_store import begun
 from whence.scores import Labels, Scores
 
-__all__ = ["METHODS", "choose", "influence", "target_instances"]
+__all__ = ["MASKED", "METHODS", "choose", "influence", "target_instances"]
 
 METHODS: dict[str, Method] = {
     "turnover": Turnover,
@@ -36,6 +36,7 @@ METHODS: dict[str, Method] = {
     "kernel": Kernel,
     "kronecker": Kronecker,
 }
+MASKED = ("turnover", "first_order")  # whose scores are those of masks, and so have a null
 _BEST = "kronecker"
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from whence.data import Classification, Regression
 from whence.data.tasks import well_formed
 from whence.estimators.derived import derived
-from whence.estimators.dispatch import choose
+from whence.estimators.dispatch import MASKED, choose
 from whence.reporting.cards import Gallery, number
 from whence.reporting.figures import scaled_unit
 from whence.reporting.targets import Choice, score_name
-from whence.reporting.trust import MASKED
 from whence.run import Run
 from whence.scores import Scores
 from whence.shared_words import SharedWords

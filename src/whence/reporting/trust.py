@@ -11,7 +11,7 @@ from torch import nn
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.derived import derived
-from whence.estimators.dispatch import choose
+from whence.estimators.dispatch import MASKED, choose
 from whence.estimators.head import find_head
 from whence.groups import GroupEffects
 from whence.reporting.targets import score_name
@@ -19,9 +19,8 @@ from whence.run import Run
 from whence.scores import NoiseFloor, Scores
 from whence.subnetworks import exposure
 
-__all__ = ["MASKED", "Trust", "assess"]
+__all__ = ["Trust", "assess"]
 
-MASKED = ("turnover", "first_order")  # methods whose scores are those of masks, and so have a null
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NUMBERS = 2**24  # most scores computed for the noise floor: 64 MiB
 
