@@ -144,9 +144,16 @@ def test_a_run_in_place_of_another(tmp_path):
     with pytest.raises(WhenceError, match="holds another run in .*pass replace=True"):
         run(1)
     assert (tmp_path / "run" / "audit.parquet").exists()
+    truth = (
+        tmp_path / "run" / "truth" / "halves"
+    )  # of data and recipe, so it stays; how a run's scores did by it does not
+    truth.mkdir(parents=True)
+    for name in ("truth.json", "evaluation.json"):
+        (truth / name).write_text("{}")
     second = run(1, replace=True)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "instances.parquet", "model.safetensors", "run.json",
+        "instances.parquet", "model.safetensors", "run.json", "truth",
     ]  # fmt: skip
+    assert [path.name for path in truth.iterdir()] == ["truth.json"]
     assert second.directory.read_config()["fingerprint"] == second.fingerprint()
     whence.influence(second, "dev")

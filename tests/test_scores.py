@@ -54,6 +54,9 @@ def test_a_matrix_and_its_parts(tmp_path, on_disk):
     assert scores.shape == (53, 7)
     assert np.array_equal(np.asarray(scores), matrix)
     assert np.array_equal(scores.for_target(3), matrix[:, 3])
+    for wrong in ("dev-3", matrix.shape[1], 1.5):
+        with pytest.raises(WhenceError, match="option out of range in for_target"):
+            scores.for_target(wrong)
     np.testing.assert_allclose(scores.mean_over_targets(), matrix.mean(1), rtol=1e-5, atol=1e-7)
     groups = np.arange(53) % 4
     by_group = scores.for_groups(groups)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.toys import blobs, network, trained
 from whence import WhenceError, influence, verify
+from whence.evaluation import retrain
 
 METHODS = ("turnover", "first_order", "kernel", "kronecker")
 
@@ -29,6 +30,8 @@ def made(tmp_path_factory):
     influence(run, "test", method="kernel", level="group", name="groups")
     influence(run, "test", method="kernel", name="means", keep_matrix=False, quantity="margin")
     influence(run, blobs(9, seed=7, start=9000), method="kernel", name="given")
+    influence(run, run.splits["test"].select(np.array([7, 2, 11])), method="turnover", name="some")
+    retrain(run, "test", subsets=2, seeds=1, out=out / "truth" / "halves")
     return out, {"train": run.train, "dev": run.splits["dev"], "test": run.splits["test"]}
 
 
@@ -47,7 +50,7 @@ def test_nothing_differs(made):
     before = {file: file.stat().st_mtime_ns for file in made[0].rglob("*")}
     found, details = states(*made)
     assert found.pop("scores/given") == "skipped" and "new instances" in details["scores/given"]
-    assert len(found) == 3 + len(METHODS) + 3 and set(found.values()) == {"ok"}, details
+    assert len(found) == 3 + len(METHODS) + 5 and set(found.values()) == {"ok"}, details
     assert (
         "means and extremes of 16 rows" in details["scores/means"] and "scores of 10 rows" in details["scores/groups"]
     )

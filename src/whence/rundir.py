@@ -8,7 +8,7 @@
     scores/NAME/         blocks of scores (see ``whence.score_store``)
     cleanse/NAME/        what was dropped or relabeled, and why (see ``whence.cleansing``)
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
-    audit.parquet, groups.parquet, evaluation.json, report.html, against-OTHER.html
+    audit.parquet, groups.parquet, report.html, against-OTHER.html
 
     .lock                while somebody makes the run, or something from it (see ``whence.locks``)
 
@@ -39,9 +39,10 @@ from whence.guarded import read_array, read_parquet, regular, strict_json
 from whence.locks import has_left, locked, writer
 from whence.whole_files import clear_left, remove_whole, write_aside, writing
 
-__all__ = ["FORMAT", "RunDirectory", "as_path", "folder_name", "write_aside"]
+__all__ = ["EVALUATION", "FORMAT", "RunDirectory", "as_path", "folder_name", "write_aside"]
 
 FORMAT = 1
+EVALUATION = "evaluation.json"  # in a directory of retrainings: how well this run's scores foretold them
 _LOCK = ".lock"
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors", _LOCK}
 _LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
@@ -247,8 +248,10 @@ class RunDirectory:
         """Delete what was made from a run, all but its description, weights and instances, which are overwritten."""
         remove_whole(self.path / "scores")
         remove_whole(self.path / "cleanse")
-        for name in ("audit.parquet", "groups.parquet", "report.html", "evaluation.json", "history.parquet",
-                     "checkpoint.safetensors", *(page.name for page in self.path.glob("against-*.html"))):  # fmt: skip
+        pages = [page.name for page in self.path.glob("against-*.html")]
+        judged = [f"truth/{file.parent.name}/{EVALUATION}" for file in self.path.glob(f"truth/*/{EVALUATION}")]
+        for name in ("audit.parquet", "groups.parquet", "report.html", "history.parquet", "checkpoint.safetensors",
+                     *pages, *judged):  # fmt: skip
             self.remove(name)
 
     def abandon(self) -> None:

@@ -154,7 +154,15 @@ class Scores:
         return whole if dtype is None else whole.astype(dtype)
 
     def for_target(self, column: int) -> np.ndarray:
-        """float32 [N]: all scores of one target."""
+        """float32 [N]: all scores of one target.
+
+        Args:
+            column: its place among ``targets``, from 0; np.flatnonzero(scores.targets == id) says which an id has.
+
+        Raises:
+            WhenceError: no such place.
+        """
+        column = whole(column, "for_target", low=-self.shape[1], high=self.shape[1] - 1)
         return np.concatenate([np.asarray(block[:, column]) for _, block in self.blocks()])
 
     @cached_property

@@ -1,10 +1,12 @@
-"""Is what lies in a run's directory what it says it is? Masks, weights, data, and a sample of every set of scores.
+"""Is what lies in a run's directory what it says it is? Masks, weights, data, a sample of every set of scores, what came of them.
 
     masks         random bits are Random123's, and NumPy and torch draw the same ones for the run's layers
     run           data, weights, model and loss are those that the run was made with
     instances     the table of instances has the ids, labels and groups of the data
     scores/NAME   belong to this run and to this version of their method; all blocks are there; summaries say what the matrix says;
                   a sample of rows, scored anew, gives the stored scores
+    cleanse/NAME  numbers, verdicts and table agree with each other, and are of this run
+    truth/NAME    retrainings are whole
 
 Nothing is written.
 """
@@ -15,6 +17,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +25,13 @@ import pyarrow as pa
 import torch
 
 from whence.arguments import whole
+from whence.cleansing.kept import kept
 from whence.data import Dataset
 from whence.errors import NotGivenError, WhenceError
 from whence.estimators.base import at_level, at_rows, evenly
 from whence.estimators.dispatch import METHODS
 from whence.estimators.targets import candidates
+from whence.evaluation.ground_truth import load_truth
 from whence.masks import philox4x32
 from whence.quantities import quantity_named
 from whence.run import Run, instance_table, open_run
@@ -52,7 +57,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        what: masks, run, instances, or scores/NAME.
+        what: masks, run, instances, scores/NAME, cleanse/NAME (cleanse, of one that is refused) or truth/NAME.
         state: "ok", "differs", or "skipped" where it could not be told.
         detail: what was found, as a phrase.
     """
@@ -96,11 +101,18 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
     ]
     checks.append(_caught("instances", lambda: _instances(run)))
     assert run.directory is not None
-    for folder in sorted((directory / "scores").glob("*/")):
-        if not folder.name.startswith("."):
-            name = f"scores/{folder.name}"
-            checks.append(_caught(name, partial(_scores, run, run.directory, name, rows)))
+    for name in _within(directory, "scores"):
+        checks.append(_caught(name, partial(_scores, run, run.directory, name, rows)))
+    checks += _cleansings(run)
+    for name in _within(directory, "truth"):
+        checks.append(_caught(name, partial(_truth, run, run.directory.place(name))))
     return checks
+
+
+def _within(directory: Path, name: str) -> list[str]:
+    return [
+        f"{name}/{folder.name}" for folder in sorted((directory / name).glob("*/")) if not folder.name.startswith(".")
+    ]
 
 
 def _caught(what: str, check: Callable[[], tuple[str, str]]) -> Check:
@@ -181,6 +193,21 @@ def _scores(run: Run, directory: RunDirectory, name: str, rows: int) -> tuple[st
     return _scored_anew(run, scores, targets, rows)
 
 
+def _cleansings(run: Run) -> list[Check]:
+    found, refused = kept(run)
+    checks = [Check(f"cleanse/{one.name}", "ok", f"{one.verdict}; {len(one.steps)} of its amounts were trained")
+              for one in found]  # fmt: skip
+    return [*checks, *(Check("cleanse", "differs", str(error)) for error in refused)]
+
+
+def _truth(run: Run, path: Path) -> tuple[str, str]:
+    truth = load_truth(path)
+    if truth.settings.get("train") != run.train.fingerprint():
+        return "differs", "they are of other training data"
+    kind = truth.kind.replace("_", "-")
+    return "ok", f"{len(truth.members):,} × {truth.seeds} {kind} retrainings; {len(truth.targets):,} targets"
+
+
 def _summaries(scores: StoredScores) -> str | None:
     """What is wrong with the blocks, or None."""
     weights = np.stack([np.ones(scores.shape[1]), scores.weights], axis=1)
@@ -211,15 +238,22 @@ def _summaries(scores: StoredScores) -> str | None:
 
 
 def _targets(run: Run, scores: StoredScores) -> Dataset | None:
-    """Of scores on a split, or on wrong predictions in one."""
+    """Of scores on a split, on wrong predictions in one, or on some of one's instances, as audits and reports choose them."""
     name = str(scores.info.get("target_set"))
-    if name != "errors" and name not in run.splits:
-        return None
-    among = candidates(run, name)
-    if among.fingerprint() != scores.info.get("targets"):
-        return None
-    found = among.select(np.flatnonzero(np.isin(among.ids, scores.targets)))
-    return found if np.array_equal(found.ids, scores.targets) else None
+    if name == "errors" or name in run.splits:
+        among = candidates(run, name)
+        if among.fingerprint() != scores.info.get("targets"):
+            return None
+        found = among.select(np.flatnonzero(np.isin(among.ids, scores.targets)))
+        return found if np.array_equal(found.ids, scores.targets) else None
+    for split in run.splits.values():
+        place = {int(id): row for row, id in enumerate(split.ids)}
+        rows = [place.get(int(id)) for id in scores.targets]
+        if None not in rows:
+            some = split.select(np.array(rows, np.int64))
+            if some.fingerprint() == scores.info.get("targets"):
+                return some
+    return None
 
 
 def _scored_anew(run: Run, scores: StoredScores, targets: Dataset, rows: int) -> tuple[str, str]:

@@ -117,6 +117,15 @@ def test_files_of_a_truth(tmp_path):
         assert table(tmp_path / "truth" / f"{name}.parquet") == [("id", "int64"), ("name", "string")]
 
 
+def test_files_of_an_evaluation(whence, tmp_path):
+    data, run = write_table(tmp_path / "data.csv"), tmp_path / "run"
+    assert whence("fit", data, *FIT, "--features", "x,z", "--out", run)[0] == 0
+    for kind in ("random", "leave-one-out"):
+        code, _, err = whence("evaluate", run, "--method", "kernel", "--kind", kind, "--subsets", 3, "--seeds", 1)
+        assert code == 0, err
+        assert_keys(run / "truth" / f"{kind.replace('-', '_')}-instance-test" / "evaluation.json", set())
+
+
 def test_files_of_a_cleansing(tmp_path):
     run, _ = noisy(tmp_path, n=60)
     found = whence.cleanse(run, drop="10%", seeds=2)

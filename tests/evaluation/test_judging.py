@@ -27,13 +27,14 @@ def test_random_subsets(whence, fitted):
     assert first == "retrained on 6 random subsets of 50% of 6 groups, 2 seeds each; 30 targets (test)"
     assert [line.split()[0] for line in results] == ["turnover", "first_order"]
     assert "An LDS of 1 means" in meaning and "ceiling" in meaning
-    assert "evaluation.json" in where
-    files = sorted((fitted / "truth" / "random-group-test").glob("*.safetensors"))
+    truth = fitted / "truth" / "random-group-test"
+    assert str(truth / "evaluation.json") in where
+    files = sorted(truth.glob("*.safetensors"))
     stamps = [file.stat().st_mtime_ns for file in files]
     code, out, err = whence(*command, "--json")
     record = json.loads(out)
     assert [file.stat().st_mtime_ns for file in files] == stamps and len(stamps) == 12
-    assert record == json.loads((fitted / "evaluation.json").read_text(encoding="utf-8"))
+    assert record == json.loads((truth / "evaluation.json").read_text(encoding="utf-8"))
     found = lds(library.load_scores(fitted / "scores" / "turnover-test"), load_truth(record["truth"]))
     assert record["methods"]["turnover"]["lds"] == pytest.approx(float(found))
     assert record["methods"]["turnover"]["ceiling"] == pytest.approx(found.ceiling)

@@ -52,6 +52,11 @@ class Difference:
             return self.measure.better * (1 if self.low > 0 else -1)
         return 0
 
+    @property
+    def same(self) -> bool:
+        """Whether there is no difference on any instance, for any seed, so that nothing says how large one might be."""
+        return self.low == self.mean == self.high == 0
+
     def to_json(self) -> dict[str, Any]:
         return {"measure": self.measure.name, "against": self.against, "mean": self.mean, "low": self.low, "high": self.high,
                 "p": self.p, "confidence": 1 - self.level}  # fmt: skip

@@ -248,5 +248,7 @@ def _signed(measure: Measure, value: float) -> str:
 
 
 def _interval(one: Difference) -> str:
+    if one.same:
+        return f"{_signed(one.measure, one.mean)} (none changed)"
     low, high = _signed(one.measure, one.low), _signed(one.measure, one.high)
     return f"{_signed(one.measure, one.mean)} ({low} to {high})"

@@ -148,7 +148,7 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
     from whence.estimators import influence as score
     from whence.evaluation.judging import evaluate as judge
     from whence.run import open_run
-    from whence.rundir import folder_name
+    from whence.rundir import EVALUATION, RunDirectory, folder_name
 
     if name is not None:
         folder_name(name, "retrainings")  # before scores are made
@@ -160,10 +160,9 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
             found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind.replace("-", "_"),
                           level=level, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs, name=name,
                           progress=on_terminal())  # fmt: skip
-        lines = [*found.lines(), f"truth: {found.path}   evaluation: {Path(run) / 'evaluation.json'}"]
-        record = finite({**found.to_json(), "truth": full_path(found.path)})
-        opened.directory.write_json("evaluation.json", record)  # type: ignore[union-attr]
-    answer(as_json, record, lines)
+        record = finite({"run": opened.fingerprint(), **found.to_json(), "truth": full_path(found.path)})
+        RunDirectory(found.path).write_json(EVALUATION, record)  # beside what it was judged by: each kind has its own
+    answer(as_json, record, [*found.lines(), f"truth: {found.path}   evaluation: {found.path / EVALUATION}"])
 
 
 def _say_what_is_made(as_json: bool, scores: Any, part: tuple[int, int]) -> None:

@@ -193,7 +193,8 @@ def _lines(step: KeptStep, measures: Sequence[Measure], digits: dict[str, int]) 
 
 def _cell(one: Difference, digits: int) -> tuple[str, str, str]:
     mean, low, high = (_signed(one.measure.scale * value, digits) for value in (one.mean, one.low, one.high))
-    return mean, f"{low} to {high}", {1: "better", -1: "worse"}.get(one.sign, "")
+    said = "none changed" if one.same else f"{low} to {high}"
+    return mean, said, {1: "better", -1: "worse"}.get(one.sign, "")
 
 
 def _digits(one: Kept, measure: Measure) -> int:

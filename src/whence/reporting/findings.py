@@ -30,12 +30,14 @@ class Finding:
         title: the question it answers.
         value: the answer in a word or a number.
         text: the answer in plain words.
+        command: what to type to know more.
     """
 
     level: Level
     title: str
     value: str
     text: str
+    command: str = ""
 
 
 def findings(trust: Trust, caveat: str | None = None) -> list[Finding]:
@@ -73,10 +75,10 @@ def _shown(trust: Trust) -> Finding:
             title,
             "as leads",
             f"They are {method} scores. This method compares gradients, not masks, so no test against "
-            "chance comes with it. To check it: fit again with another seed, and compare (whence report RUN --against OTHER). "
-            "Training instances that only one run names are accidents of its seed; those that both name are none, "
-            "which does not make them right. "
-            "Their order means more than their size.",
+            "chance comes with it. Their order means more than their size. To check them, fit again with another seed, and "
+            "compare: training instances that only one run names are accidents of its seed; those that both name are none, "
+            "which does not make them right.",
+            "whence report RUN --against OTHER",
         )
     if trust.floor is None:
         return Finding("unknown", title, "unknown", "They could not be compared with chance.")
