@@ -5,8 +5,8 @@
 A perceptron 784-512-512-10 of 5 epochs, masks on the last hidden layer, on all 60,000 × 10,000. Asked for: the ten most helpful
 and harmful training pictures of each test picture, the mean influence of each training picture, and that of groups of them (the
 classes). Each method has a process of its own, and starts from the run's directory. Timed is the whole ``influence`` with its
-preparation, files and rankings; the run is opened before. Bare are the products that the scores themselves are made of, in tiles
-of 4,096 rows:
+preparation, files and rankings; the run is opened before. Bare are the products that the scores themselves are made of, done once,
+in tiles of 4,096 rows into the same memory:
 
     turnover      [N, 512] × [512, 10 · M]: what each mask leaves of each logit
     first_order   [N, 512] × [512, M]
@@ -134,11 +134,15 @@ def products(run: whence.Run, method: str) -> list[tuple[int, int, int]]:
 
 
 def product_seconds(rows: int, inner: int, columns: int) -> float:
-    """Of a product alone, done in tiles of rows: the best of five."""
-    left, right, out = torch.rand(TILE, inner), torch.rand(inner, columns), torch.empty(TILE, columns)
-    work = partial(torch.mm, left, right, out=out)
-    work()
-    return min(timed(work)[0] for _ in range(5)) * rows / TILE
+    """Of a product alone, all of it, in tiles of rows into the same memory."""
+    left, right, out = (
+        torch.rand(min(TILE, rows), inner),
+        torch.rand(inner, columns),
+        torch.empty(min(TILE, rows), columns),
+    )
+    sizes = [min(TILE, rows - top) for top in range(0, rows, TILE)]
+    torch.mm(left, right, out=out)
+    return sum(timed(partial(torch.mm, left[:size], right, out=out[:size]))[0] for size in sizes)
 
 
 if __name__ == "__main__":
