@@ -38,25 +38,19 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.label_error_cases import SETS, Case, cross_validated, epochs_of
-from benchmarks.label_error_rivals import MORE, RANKED_MORE, Piece, over_epochs
+from benchmarks.label_error_cases import SETS, Case, cross_validated
+from benchmarks.label_error_rivals import MORE, Piece, over_epochs
+from benchmarks.label_error_tables import EPOCH_MEAN, FLIPPED, FOLDS, FULL, MARGINS, P_WRONG, UNSEEN, overview, table
 from benchmarks.noise_figures import calibration, p_wrong
 from benchmarks.paper.material import RESULTS, Results
 
 import whence
 from whence.subnetworks import probabilities
-
-SAID = {"expected": 0, "calibration error": 3, "calibration error of out of sample": 2, "precision": 2, "recall": 2}
-P_WRONG, UNSEEN, FLIPPED, FULL = (
-    f"one run, {name}" for name in ("p_wrong", "out of sample", "flipped mask", "full network")
-)
-EPOCH_MEAN, MARGINS, FOLDS = "one run, all epochs", "one run, margins", "5 folds"
-RANKED = (P_WRONG, UNSEEN, FLIPPED, FULL, EPOCH_MEAN, MARGINS, FOLDS, *RANKED_MORE)
 
 
 def main() -> None:
@@ -126,62 +120,6 @@ def judged(case: Case) -> dict[str, Any]:
         rank(MARGINS, lambda: -margins, 1)
         rank(FOLDS, lambda: 1 - cross_validated(case)[given], 0)
     return found
-
-
-def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    fit = {mask: np.mean([row[f"{mask} fit"] for row in rows]) for mask in ("own", "full")}
-    print(f"\n{name}, {rows[0]['regime']}, {len(rows)} seeds: {rows[0]['count']:,} labels; own masks fit {fit['own']:.3f} of them, "
-          f"the full network {fit['full']:.3f}")  # fmt: skip
-    if P_WRONG in rows[0]:
-        print("| ranked by | AUC | average precision | top 1 % | cost |\n| --- | --- | --- | --- | --- |")
-        for ranked in (name for name in RANKED if name in rows[0]):
-            cells = [ranked]
-            for figure, digits in (("AUC", 4), ("AP", 3), ("top 1 %", 2)):
-                cells.append(spread([row[ranked][figure] for row in rows], digits))
-            costs = [row[ranked].get("cost", row[FOLDS]["cost"]) for row in rows]
-            print("| " + " | ".join([*cells, f"{np.mean(costs):.2f}"]) + " |")
-    said = {key: spread([row["p_wrong"][key] for row in rows], 3) for key in rows[0]["p_wrong"]}
-    expected = spread([row["p_wrong"]["expected"] for row in rows], 0)
-    print(f"p_wrong: expects {expected} errors, there are {np.mean([row['wrong'] for row in rows]):.0f}; calibration error "
-          f"{said['calibration error']} (out of sample: {said['calibration error of out of sample']}); above one half precision "
-          f"{said['precision']}, recall {said['recall']}", flush=True)  # fmt: skip
-
-
-def overview(rows: list[dict[str, Any]]) -> None:
-    """Areas of all sets and regimes with three seeds or more, those of further pieces, and p_wrong as a probability."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row.get("piece", ""), row["regime"], row["set"]), []).append(row)
-    for piece in ("", *MORE):
-        ranked = [name for name in RANKED if any(name in found[0] for key, found in groups.items() if key[0] == piece)]
-        print("\n| set, epochs | " + " | ".join(ranked) + " |\n" + "| --- " * (1 + len(ranked)) + "|")
-        for (of, regime, name), found in sorted(groups.items(), key=lambda item: (item[0][1], SETS.index(item[0][2]))):
-            if of == piece and len(found) > 2 and ranked[0] in found[0]:
-                cells = [spread([row[ranking]["AUC"] for row in found], 4) for ranking in ranked]
-                costs = [np.mean([row[ranking].get("cost", np.nan) for row in found]) for ranking in ranked]
-                cells = [f"{cell} · {cost:.1f}" for cell, cost in zip(cells, costs, strict=True)]
-                print(f"| {name}, {epochs_of(name, regime)} | " + " | ".join(cells) + " |")
-    print(
-        "\n| set, epochs | wrong | expected | calibration error | of out of sample | precision | recall |\n"
-        + "| --- " * 7
-        + "|"
-    )
-    for (piece, regime, name), found in groups.items():
-        if not piece and len(found) > 2:
-            said = [row["p_wrong"] for row in found]
-            cells = [spread([one[key] for one in said], digits) for key, digits in SAID.items()]
-            wrong = np.mean([row["wrong"] for row in found])
-            print(
-                f"| {name}, {epochs_of(name, regime)} | {wrong:.0f} of {found[0]['count']:,} | "
-                + " | ".join(cells)
-                + " |"
-            )
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation."""
-    error = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{error}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.label_error_cases import Case, cross_validated, epoch_by_epoch
+from benchmarks.label_error_tables import (
+    EKFAC,
+    FOLD_MARGINS,
+    FOLD_NOISE,
+    MEAN_LOSS,
+    ORDINARY,
+    REGRESSION,
+    REGRESSION_NOISE,
+    TRACIN,
+    TRAK,
+)
 
 import whence
 from whence.estimators.unseen import accounts_of_pictures
@@ -16,13 +27,8 @@ from whence.forward import predict
 from whence.label_noise import fit_noise
 from whence.subnetworks import probabilities
 
-__all__ = ["MORE", "RANKED_MORE", "Piece", "over_epochs"]
+__all__ = ["MORE", "Piece", "over_epochs"]
 
-EKFAC, TRAK, TRACIN = (f"one run, {name} self-influence" for name in ("EK-FAC", "TRAK", "TracIn"))
-FOLD_MARGINS, FOLD_NOISE, ORDINARY = "5 folds, normalized margin", "5 folds, noise model", "5 folds, no masks"
-REGRESSION, REGRESSION_NOISE = "regression alone", "regression alone, noise model"
-MEAN_LOSS = "one run, mean loss of epochs"
-RANKED_MORE = (EKFAC, TRAK, TRACIN, MEAN_LOSS, REGRESSION, REGRESSION_NOISE, FOLD_MARGINS, FOLD_NOISE, ORDINARY)
 CHECKPOINTS = 5  # epochs, evenly spaced, that TracIn sums over
 CHECKED = 50  # instances that dattri is asked about, from which its cost for all is told
 Piece = Callable[[Case], dict[str, Any]]

@@ -8,7 +8,7 @@ import torch
 
 import whence
 from tests.models.test_models import pictures
-from tests.toys import blobs
+from tests.toys import assert_same_weights, blobs, stopping_before, weights
 from whence import WhenceError
 from whence.augmentation import AUGMENTATIONS, augmented
 
@@ -56,6 +56,22 @@ def test_training_sees_other_pictures_and_workers_change_nothing():
     plain, varied = trained(), trained(augment="crop+flip")
     assert not torch.equal(plain, varied)
     assert torch.equal(varied, trained(augment="crop+flip", workers=2))
+
+
+def test_a_resumed_run_sees_the_pictures_that_it_would_have_seen(tmp_path, monkeypatch):
+    def trained(out):
+        model, data = whence.prepare(pictures(40), "conv:4,8,16")
+        return whence.fit(
+            model, data, epochs=3, batch_size=10, augment="crop+flip", checkpoint_seconds=0, device="cpu", out=out
+        )
+
+    whole = trained(tmp_path / "whole")
+    with stopping_before(6, monkeypatch):
+        trained(tmp_path / "stopped")
+    torch.manual_seed(5)
+    again = trained(tmp_path / "stopped")
+    assert_same_weights(weights(whole), weights(again))
+    np.testing.assert_array_equal(again.train.ids, whole.train.ids)
 
 
 def test_only_pictures_are_augmented():

@@ -43,6 +43,7 @@ def pictures(n=300, side=8, seed=0):
         (pictures(), "conv:4,8,16", ["body.relu1"]),
         (pictures(), "vgg:4,8,16", ["body.relu1"]),
         (pictures(), "resnet18:4", ["body.flatten"]),
+        (pictures(), "vgg16:16,8", ["body.relu2"]),
         (texts(), "auto", ["body.relu0"]),
         (texts(), "mlp:16,8", ["body.relu1"]),
     ],

@@ -44,8 +44,8 @@ class Turnover:
         targets: M instances.
         quantity: what is measured on them; any function of outputs and targets.
         path: "auto" takes "affine" or "chain" where they hold; "vmap" and "loop" force the general ways (tests).
-        precision: of a chain; anything else is float32. "bfloat16" takes about half the time where the processor has it, and its
-            scores are off by about a hundredth of their spread (docs/speed.md).
+        precision: of a chain; anything else is float32. "bfloat16" takes about a third of the time where the processor has units
+            for it, and its scores are off by a hundredth of their spread or less (docs/speed.md).
 
     Raises:
         WhenceError: no such precision.
