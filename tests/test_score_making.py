@@ -7,9 +7,12 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import whence
 from tests.test_scores import random_matrix, scores_of
+from tests.toys import trained
 from whence import WhenceError, load_scores
 from whence.score_making import compute
 from whence.scores import Labels
@@ -43,6 +46,19 @@ def test_other_libraries_open_the_tables(tmp_path):
     assert best == [(1000 + column, f"r{row}", matrix.max())]
     means = polars.read_parquet(path).group_by("id").agg(polars.col("score").mean()).sort("id")
     np.testing.assert_allclose(means["score"], matrix.mean(1), rtol=1e-5)
+
+
+def test_other_libraries_open_every_table_of_a_run(tmp_path):
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    run = trained(out=tmp_path, epochs=1, groups=10)
+    whence.influence(run, "test", method="turnover")
+    whence.audit(run)
+    tables = sorted(tmp_path.rglob("*.parquet"))
+    assert {"instances", "history", "audit", "groups", "rows", "targets"} <= {table.stem for table in tables}
+    for table in tables:
+        count = pq.read_metadata(table).num_rows
+        assert duckdb.sql(f"select count(*) from '{table.as_posix()}'").fetchall() == [(count,)]
+        assert polars.read_parquet(table).height == count > 0
 
 
 def test_shards_are_made_apart_and_read_together(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,6 +109,15 @@ def test_bytes_of_scores_are_foretold(tmp_path, keep_matrix, method):
     scores = influence(run, blobs(200, seed=3, start=5000), method=method, keep_matrix=keep_matrix)
     size = sum(file.stat().st_size for file in scores.path.rglob("*") if file.is_file())
     assert foretold / 1.5 < size < foretold * 1.5
+
+
+def test_plan_warns_of_a_disk_that_will_not_do(whence, tmp_path, monkeypatch):
+    data = write_table(tmp_path / "reviews.csv")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    code, out, _ = whence(
+        "plan", data, "--features", "x,z", "--label", "label", "--model", "mlp:8", "--out", tmp_path / "run"
+    )
+    assert code == 0 and "warning: the disk will not do: free some, or name another disk" in out
 
 
 def test_a_disk_that_will_not_do():
