@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
+import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError, influence, verify
 from whence.evaluation import retrain
@@ -32,6 +33,7 @@ def made(tmp_path_factory):
     influence(run, blobs(9, seed=7, start=9000), method="kernel", name="given")
     influence(run, run.splits["test"].select(np.array([7, 2, 11])), method="turnover", name="some")
     retrain(run, "test", subsets=2, seeds=1, out=out / "truth" / "halves")
+    whence.cleanse(run, drop="5%", seeds=2, method="kernel", name="harmful")
     return out, {"train": run.train, "dev": run.splits["dev"], "test": run.splits["test"]}
 
 
@@ -50,7 +52,7 @@ def test_nothing_differs(made):
     before = {file: file.stat().st_mtime_ns for file in made[0].rglob("*")}
     found, details = states(*made)
     assert found.pop("scores/given") == "skipped" and "new instances" in details["scores/given"]
-    assert len(found) == 3 + len(METHODS) + 5 and set(found.values()) == {"ok"}, details
+    assert len(found) == 3 + len(METHODS) + 8 and set(found.values()) == {"ok"}, details
     assert (
         "means and extremes of 16 rows" in details["scores/means"] and "scores of 10 rows" in details["scores/groups"]
     )
@@ -191,6 +193,36 @@ def test_what_differs_in_scores_is_told(copy, harm, message):
     found, details = states(*copy)
     assert [name for name, state in found.items() if state == "differs"] == ["scores/kernel-test"]
     assert re.search(message, details["scores/kernel-test"]), details["scores/kernel-test"]
+
+
+def with_numbers(change):
+    """Other numbers in the first file of a directory."""
+
+    def harm(folder):
+        file = sorted(folder.glob("*.safetensors"))[0]
+        save_file({name: change(value) if name == "loss" else value for name, value in load_file(file).items()}, file)
+
+    return harm
+
+
+@pytest.mark.parametrize("change", [lambda loss: loss * np.nan, lambda loss: loss.long(), lambda loss: loss.double() * 1e300],
+                         ids=["not finite", "integers", "enormous"])  # fmt: skip
+def test_damaged_retrainings_are_told(copy, change):
+    for folder, name in (("truth/halves", "truth/halves"), ("cleanse/models", "cleanse/models")):
+        with_numbers(change)(copy[0] / folder)
+        found, details = states(*copy)
+        assert found[name] == "differs" and re.search("damaged file|finite float64", details[name]), details
+
+
+def test_other_cleansings_and_truths_are_told(copy):
+    path, data = copy
+    record = json.loads((path / "cleanse" / "harmful" / "cleanse.json").read_text())
+    (path / "cleanse" / "harmful" / "cleanse.json").write_text(json.dumps({**record, "run": "0" * 32}))
+    truth = json.loads((path / "truth" / "halves" / "truth.json").read_text())
+    (path / "truth" / "halves" / "truth.json").write_text(json.dumps({**truth, "train": "0" * 32}))
+    found, details = states(path, data)
+    assert {name for name, state in found.items() if state == "differs"} == {"cleanse", "truth/halves"}
+    assert "another run or data" in details["cleanse"] and "other training data" in details["truth/halves"]
 
 
 def test_what_differs_in_the_run_is_told(copy):

@@ -26,6 +26,7 @@ import torch
 
 from whence.arguments import whole
 from whence.cleansing.kept import kept
+from whence.cleansing.retrained import sound
 from whence.data import Dataset
 from whence.errors import NotGivenError, WhenceError
 from whence.estimators.base import at_level, at_rows, evenly
@@ -57,7 +58,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        what: masks, run, instances, scores/NAME, cleanse/NAME (cleanse, of one that is refused) or truth/NAME.
+        what: masks, run, instances, scores/NAME, cleanse/NAME (cleanse, of one that is refused), cleanse/models or truth/NAME.
         state: "ok", "differs", or "skipped" where it could not be told.
         detail: what was found, as a phrase.
     """
@@ -197,7 +198,17 @@ def _cleansings(run: Run) -> list[Check]:
     found, refused = kept(run)
     checks = [Check(f"cleanse/{one.name}", "ok", f"{one.verdict}; {len(one.steps)} of its amounts were trained")
               for one in found]  # fmt: skip
-    return [*checks, *(Check("cleanse", "differs", str(error)) for error in refused)]
+    checks += [Check("cleanse", "differs", str(error)) for error in refused]
+    assert run.directory is not None
+    names = sorted(file.name for file in run.directory.path.glob("cleanse/models/*.safetensors"))
+    return [*checks, *([_caught("cleanse/models", partial(_models, run.directory, names))] if names else [])]
+
+
+def _models(directory: RunDirectory, names: list[str]) -> tuple[str, str]:
+    for name in names:
+        if not sound(directory.read_tensors(f"cleanse/models/{name}")[0]):
+            return "differs", f"{name} has other than finite float64 numbers"
+    return "ok", f"{len(names):,} retrainings, whole"
 
 
 def _truth(run: Run, path: Path) -> tuple[str, str]:

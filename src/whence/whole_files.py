@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from whence.errors import UnwritableError
 
-__all__ = ["aside_of", "clear_left", "is_alive", "remove_whole", "this_host", "write_aside", "writing"]
+__all__ = ["aside_of", "clear_left", "is_alive", "remove_whole", "replaceable", "this_host", "write_aside", "writing"]
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -57,9 +57,7 @@ def write_aside(path: Path, *, parents: bool = True) -> Iterator[Path]:
     Raises:
         WhenceError: the disk is full, or cannot be written to; something else than a file is in the place.
     """
-    if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/null, would be replaced for all
-        raise UnwritableError("a file that cannot be written", where=str(path), got="something else than a file in its place",
-                          expected="a new name, or a file to replace")  # fmt: skip
+    replaceable(path)
     with writing(path):
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +71,17 @@ def write_aside(path: Path, *, parents: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
             inner.chmod(0o666 & ~_UMASK)  # some writers make files that only their owner can read
             os.replace(inner, path)
+
+
+def replaceable(path: Path) -> None:
+    """Refuse a place where something else than a file is: a pipe or a device, such as /dev/null, would be replaced for all.
+
+    Raises:
+        WhenceError: so it is.
+    """
+    if path.exists() and not path.is_file():
+        raise UnwritableError("a file that cannot be written", where=str(path), got="something else than a file in its place",
+                          expected="a new name, or a file to replace")  # fmt: skip
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 import whence
 from tests.cleansing.noisy import noisy
@@ -118,6 +119,19 @@ def test_an_interrupted_call_goes_on_and_nothing_is_trained_twice(tmp_path, monk
     trained.clear()
     more = whence.cleanse(run, drop="5%,10%", seeds=3)  # what was trained for the one is used for the other
     assert len(trained) == 3 * 3 and len(more.steps) == 2
+
+
+@pytest.mark.parametrize("change", [lambda values: values * np.nan, lambda values: values.long(), lambda values: values * 1e300],
+                         ids=["not finite", "integers", "enormous"])  # fmt: skip
+def test_numbers_that_no_model_gave_are_refused(tmp_path, change):
+    run, _ = noisy(tmp_path / "run", n=60)
+    whence.cleanse(run, drop="5%", seeds=2, name="c")
+    written = (tmp_path / "run" / "cleanse" / "c" / "cleanse.json").read_bytes()
+    file = sorted((tmp_path / "run" / "cleanse" / "models").glob("*.safetensors"))[0]
+    save_file({name: change(values) for name, values in load_file(file).items()}, file)
+    with pytest.raises(WhenceError, match="damaged file.*finite float64.*Delete it, and give the same call again"):
+        whence.cleanse(run, drop="5%", seeds=2, name="c")
+    assert (tmp_path / "run" / "cleanse" / "c" / "cleanse.json").read_bytes() == written
 
 
 def test_any_number_of_processes_gives_the_same(tmp_path):

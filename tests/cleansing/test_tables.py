@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -238,11 +239,28 @@ def test_a_table_that_cannot_be_marked_is_refused_before_anything_is_trained(tmp
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(WhenceError, match="a directory in the place of a table"):
         check_table(run, tmp_path / "folder.csv")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.csv")
+        with pytest.raises(WhenceError, match="something else than a file in its place"):
+            check_table(run, tmp_path / "pipe.csv")
     digits = Source("digits", limit=50)
     model, data = whence.prepare(digits.load(), "mlp:8", seed=0)
     other = whence.fit(model, data, out=tmp_path / "digits", source=digits, epochs=1, seed=0, device="cpu")
     with pytest.raises(WhenceError, match=r"no table to mark .*got data from digits.*cleansed\.parquet"):
         check_table(other, tmp_path / "out.csv")
+
+
+def test_what_is_added_runs_in_no_spreadsheet(tmp_path):
+    """Labels and splits that are formulas: the user's own columns stay as they are, those that are added are marked."""
+    records = [{**record, "stars": "=1+1" if record["stars"] == 4 else "@SUM(1)"} for record in rows()]
+    source = written(tmp_path / "data.csv", records)
+    run = fitted(source, tmp_path / "run")
+    found = whence.cleanse(run, relabel=5, seeds=2)
+    marked = read(write_table(run, found, tmp_path / "marked.csv"))
+    changed = [record for record in marked if record["whence_action"] == "relabel"]
+    assert len(changed) == 5
+    assert {record["whence_given_label"] for record in changed} <= {"'=1+1", "'@SUM(1)"}
+    assert {record["stars"] for record in marked} == {"=1+1", "@SUM(1)"}
 
 
 def test_a_table_that_has_changed_is_not_marked(tmp_path):

@@ -37,6 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         whence.influence(run, "test", method=method)
     whence.influence(run, "test", method="kernel", name="means", keep_matrix=False)
     whence.evaluation.retrain(run, "test", subsets=2, seeds=1, out=home / "run" / "truth" / "t")
+    whence.cleanse(run, drop="10%", seeds=2, method="kernel", name="c")
     whence.audit(run)
     whence.report(run)
     return home / "run"

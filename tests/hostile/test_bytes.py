@@ -33,6 +33,8 @@ FILES = {
     "truth/t/targets.parquet": "truth/t",
     "truth/t/instances.parquet": "truth/t",
     "truth/t/00000-0.safetensors": "truth/t",
+    "cleanse/c/cleanse.json": "verify",
+    "cleanse/c/cleansed.parquet": "verify",
 }
 """What each file is refused by, at the latest."""
 

@@ -9,7 +9,7 @@ interrupted call goes on where it stopped, and a file that was made of something
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +30,10 @@ from whence.forward import predict
 from whence.run import Run
 from whence.rundir import RunDirectory
 
-__all__ = ["Trainings"]
+__all__ = ["Trainings", "sound"]
 
 FORMAT = 1
+_LARGEST = torch.finfo(torch.float32).max
 _FURTHER = 2**20  # seeds of runs that scores are made of are none of those that changes are judged by
 
 
@@ -100,8 +101,9 @@ class Trainings:
     def _read(self, name: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:
         assert self.directory is not None
         tensors, _ = self.directory.read_tensors(_file(name))
-        if any(key not in tensors or tuple(tensors[key].shape) != (size,) for key, size in sizes.items()):
-            raise WhenceError("a damaged file", where=str(self.directory.path / _file(name)), expected=f"{sizes}",
+        if any(key not in tensors or len(tensors[key]) != size for key, size in sizes.items()) or not sound(tensors):
+            expected = f"finite float64 numbers: {sizes}"
+            raise WhenceError("a damaged file", where=str(self.directory.path / _file(name)), expected=expected,
                               mend="Delete it, and give the same call again.")  # fmt: skip
         return {key: tensor.numpy() for key, tensor in tensors.items()}
 
@@ -150,6 +152,16 @@ class _Scored:
             run = Run(model, own.train, dev=own.dev, loss=own.recipe.loss)
             means, errors = means_and_errors(run, scored(run, method))
         return own.keep(name, {"means": means, "errors": errors})
+
+
+def sound(record: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a record can be of one training: float64 [K] each, as large as outputs in float32 give. There may be no AUC."""
+    return all(
+        values.dtype == torch.float64
+        and values.ndim == 1
+        and (bool((values.abs() <= _LARGEST).all()) or (name == "AUC" and bool(values.isnan().all())))
+        for name, values in record.items()
+    )
 
 
 def _file(name: str) -> str:

@@ -83,11 +83,11 @@ def write_table(run: Run, found: Cleansing, out: str | os.PathLike[str]) -> Path
         if entry["action"] == "drop":
             splits[row] = DROPPED
         else:
-            marks["given_label"][row] = marks["given_label"][row] or inert(_text(labels[row].as_py()), Path(out))
+            marks["given_label"][row] = marks["given_label"][row] or _text(labels[row].as_py())
             changed[row] = position
-    added = {f"{MARK}{name}": texts for name, texts in marks.items()}
     if in_file is not None:
-        added[f"{MARK}given_split"] = in_file
+        marks["given_split"] = in_file
+    added = {f"{MARK}{name}": [inert(text, Path(out)) for text in texts] for name, texts in marks.items()}
     replaced = {roles.label: _labels(found, labels, place, changed)} if changed else {}
     return copy_table(Path(source.path), Path(out), replaced, {**added, _split_column(reader, roles): splits})
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from whence.data.streams import numbered_lines
 from whence.data.tables import TABLES, open_table
 from whence.errors import WhenceError
-from whence.whole_files import write_aside
+from whence.whole_files import replaceable, write_aside
 
 __all__ = ["copy_table", "fitting_ending", "inert"]
 
@@ -38,10 +38,11 @@ def fitting_ending(source: Path, out: Path) -> None:
     """Refuse a copy in another format than its source, or in its place.
 
     Raises:
-        WhenceError: so it is, or a directory is there.
+        WhenceError: so it is, or something else than a file is there.
     """
     if out.is_dir():
         raise WhenceError("a directory in the place of a table", where=out, mend="Give the name of a file.")
+    replaceable(out)
     kind = _kind(source)
     if _kind(out) != kind:
         raise WhenceError("a copy in another format than its table", where=out, expected=f"a name that ends in {kind}",

@@ -212,6 +212,8 @@ def read_retraining(directory: RunDirectory, subset: int, number: int) -> dict[s
     kinds = {name: torch.bool if name in ("members", "train_correct") else torch.float32 for name in tensors}
     if not {"members", "loss"} <= set(tensors) or {name: value.dtype for name, value in tensors.items()} != kinds:
         raise directory.damaged(record_name(subset, number), ", ".join(tensors), "one retraining")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise directory.damaged(record_name(subset, number), "numbers that are not finite", "finite ones")
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
