@@ -118,6 +118,10 @@ COMMANDS = {
         ("cleanse", "RUN", "--drop", "10%", "--method", "kernel", "--seeds", "2", "--table", "TABLE"), ("fit",)
     ),
     "cleanse labels": Command(("cleanse", "RUN", "--relabel", "2", "--seeds", "2"), ("fit",)),
+    "evaluate in two processes": Command((*_EVALUATE, "--jobs", "2"), ("fit",)),
+    "cleanse in two processes": Command(
+        ("cleanse", "RUN", "--drop", "10%", "--method", "kernel", "--seeds", "2", "--jobs", "2"), ("fit",)
+    ),  # fmt: skip
     "replace": Command(call=_replaced, after=("fit", "kernel", "audit")),
     "older version": Command(call=_of_an_older_version, after=("fit", "audit")),
     "verify": Command(("verify", "RUN"), ("fit",)),

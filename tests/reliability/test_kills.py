@@ -61,4 +61,5 @@ def test_killed_at_all_operations_on_files(bench, command):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("command", DISTURBED)
 def test_killed_at_random_often(bench, command):
-    assert killed_at_random(bench, command, 1, 10) >= 10
+    """15 times each, and so more than 200 times over fit, influence, cleanse and evaluate alone."""
+    assert killed_at_random(bench, command, 1, 15) >= 15

@@ -59,6 +59,7 @@ def waits(bench, command):
         ("audit", "audit", 60, "audit-kronecker-dev"),
         ("audit", "report", 60, "audit-kronecker-dev"),
         ("evaluate", "evaluate", 150, "random-instance-test"),
+        ("cleanse", "cleanse", 150, "run"),
         ("shard", "rest of a shard", 80, "kernel-test"),
         ("audit again", "audit again", 60, "audit-kronecker-dev"),
     ],
