@@ -121,7 +121,7 @@ COMMANDS = {
     "evaluate in two processes": Command((*_EVALUATE, "--jobs", "2"), ("fit",)),
     "cleanse in two processes": Command(
         ("cleanse", "RUN", "--drop", "10%", "--method", "kernel", "--seeds", "2", "--jobs", "2"), ("fit",)
-    ),  # fmt: skip
+    ),
     "replace": Command(call=_replaced, after=("fit", "kernel", "audit")),
     "older version": Command(call=_of_an_older_version, after=("fit", "audit")),
     "verify": Command(("verify", "RUN"), ("fit",)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import HOSTILE_ID, look, pictures, texts, trained
+from tests.reporting.conftest import HOSTILE_ID, exported, look, pictures, texts, trained
 from tests.reporting.pages import Page
 from whence.data.inputs import TextInputs
 from whence.reporting import report
@@ -80,20 +82,22 @@ def test_hostile_report(browser: Any, text_run: Run, tmp_path: Path) -> None:
     assert visible_ids(browser, "audited") == [HOSTILE_ID]
     assert browser.execute_script("return window.hacked") is None
 
-    browser.execute_script("""
-        window.blobs = [];
-        URL.createObjectURL = (blob) => { blob.text().then((text) => window.blobs.push(text)); return "#"; };
-        document.querySelector("[data-csv]").click();
-    """)
-    exported = browser.execute_async_script("""
-        const done = arguments[0];
-        const wait = () => (window.blobs.length ? done(window.blobs[0]) : setTimeout(wait, 20));
-        wait();
-    """)
-    header, row, end = exported.split("\r\n")
+    header, row, end = exported(browser).split("\r\n")
     assert header.startswith("id,given_label,suggested_label,p_wrong,memorization,influence_on_dev")
     assert row.startswith("\"'" + HOSTILE_ID.replace('"', '""') + '",')
     assert end == ""
+
+
+def test_what_is_ticked_is_exported(browser: Any, number_run: Run, tmp_path: Path) -> None:
+    browser.get(report(number_run, tmp_path / "r.html").as_uri())
+    ids = visible_ids(browser, "audited")
+    boxes = browser.find_elements("css selector", "[data-list=audited] .pick")
+    assert len(boxes) == len(ids) > 4
+    for ticked in ([1, 3], [3]):  # the first is ticked off again
+        for place in (1, 3) if len(ticked) == 2 else (1,):
+            browser.execute_script("arguments[0].click()", boxes[place])
+        _, *rows = csv.reader(io.StringIO(exported(browser), newline=""))
+        assert sorted(row[0] for row in rows) == sorted(ids[place] for place in ticked)
 
 
 @pytest.mark.parametrize("width", [390, 1200])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import numbers, texts, trained
+from tests.reporting.conftest import exported, numbers, texts, trained
 from whence.data import Classification
 from whence.data.inputs import TextInputs
 from whence.reporting import report
@@ -27,27 +27,17 @@ DANGEROUS = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def exported(browser: Any, kind: str) -> list[list[str]]:
+def exported_of(browser: Any, kind: str) -> list[list[str]]:
     """The rows that the button gives for instances of a kind, as a spreadsheet reads them."""
     browser.execute_script(
         """
-        window.blobs = [];
-        URL.createObjectURL = (blob) => { blob.text().then((text) => window.blobs.push(text)); return "#"; };
         const kind = document.querySelector('[data-list=audited] [data-kind="' + arguments[0] + '"]');
         if (kind) kind.click();
         document.querySelector("[data-none]").click();
-        document.querySelector("[data-csv]").click();
         """,
         kind,
     )
-    text = browser.execute_async_script(
-        """
-        const done = arguments[0];
-        const wait = () => (window.blobs.length ? done(window.blobs[0]) : setTimeout(wait, 20));
-        wait();
-        """
-    )
-    return list(csv.reader(io.StringIO(text, newline="")))
+    return list(csv.reader(io.StringIO(exported(browser), newline="")))
 
 
 def assert_safe(rows: list[list[str]], wordy: set[str]) -> None:
@@ -80,7 +70,7 @@ def test_hostile_names_and_labels(browser: Any, tmp_path: Path) -> None:
                           group_names=np.array(NAMES[:3], dtype=object)[groups]), epochs=10, learning_rate=2e-3)  # fmt: skip
     browser.get(report(run, tmp_path / "r.html").as_uri())
     assert browser.get_log("browser") == []
-    rows = exported(browser, "label_issue")
+    rows = exported_of(browser, "label_issue")
     assert_safe(rows, {"id", "given_label", "suggested_label", "kind"})
     ids = [row[0] for row in rows[1:]]
     known = {plain(name) for name in NAMES}
@@ -101,7 +91,7 @@ def test_values_that_are_negative_stay_numbers(browser: Any, tmp_path: Path) -> 
     task = replace(data.task, mean=-100.0)
     run = trained(replace(data, names=names, task=task), epochs=60)
     browser.get(report(run, tmp_path / "r.html").as_uri())
-    rows = exported(browser, "label_issue")
+    rows = exported_of(browser, "label_issue")
     assert_safe(rows, {"kind"})
     assert all(float(row[1]) < 0 for row in rows[1:])
 
