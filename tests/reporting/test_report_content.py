@@ -49,6 +49,12 @@ def test_numbers_are_those_of_the_audit(picture_run: Run, page: Page) -> None:
     assert f"{len(shown)} of 120 training labels" in page.words
 
 
+def test_how_far_to_trust_it_comes_first(group_run: Run, tmp_path: Path) -> None:
+    text = report(group_run, tmp_path / "r.html").read_text(encoding="utf-8")
+    sections = re.findall(r'<section id="([a-z]+)"', text)
+    assert sections[0] == "trust" and {"accuracy", "instances", "groups"} < set(sections)
+
+
 def test_memorized_and_ambiguous_instances_are_listed_too(picture_run: Run, tmp_path: Path) -> None:
     audit = auditing.audit(picture_run)
     assert audit.noise is not None
