@@ -65,7 +65,8 @@ def main() -> None:
     pieces = {name: MORE[name] for name in filter(None, arguments.also.split(","))}
     results = Results(RESULTS / "image_label_errors.jsonl")
     if arguments.overview:
-        overview(list(results.rows.values()))
+        for name, lines in overview(list(results.rows.values())).items():
+            print(f"\n<!-- {name} -->", *lines, "<!-- end -->", sep="\n")
     for regime in () if arguments.overview else arguments.regimes.split(","):
         for name in arguments.sets.split(","):
             rows = []
