@@ -5,17 +5,19 @@
 3,000 pictures of Fashion-MNIST, mlp:512,512, 10 epochs and 60; scikit-learn's digits (1,446 of training), mlp:512, 10 and 60.
 Of the training pictures 5 % have a wrong label, drawn at random; 5 % are blends, the mean of two pictures of different classes
 under the label of one of them; and 3 % are rare, upside down under their right label. Prints, for each of these and for the rest,
-which share is of each kind (mean ± standard deviation over seeds, of what is planted and of the run), and the mean p_wrong.
+which share is of each kind (mean ± standard deviation over seeds, of what is planted and of the run), and the mean p_wrong. A
+finished training is a line of results/kinds.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-from benchmarks.paper.material import data_file
+from benchmarks.paper.material import RESULTS, Results, data_file
 from sklearn.datasets import load_digits
 
 import whence
@@ -30,9 +32,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    results = Results(RESULTS / "kinds.jsonl")
     for name in SETS:
         for epochs in (10, 60):
-            found = [shares(name, epochs, seed) for seed in range(arguments.seeds)]
+            found = []
+            for seed in range(arguments.seeds):
+                settings = {"set": name, "epochs": epochs, "seed": seed}
+                found.append(results.once(settings, partial(shares, name, epochs, seed))["shares"])
             print(
                 f"\n{name}, {epochs} epochs\n| planted | " + " | ".join(KINDS) + " | p_wrong |\n" + "| --- " * 6 + "|"
             )
@@ -45,15 +51,17 @@ def main() -> None:
                 )
 
 
-def shares(name: str, epochs: int, seed: int) -> np.ndarray:
-    """Of each sort planted, and of the rest, the shares of each kind and the mean p_wrong: float64 [4, 5]."""
+def shares(name: str, epochs: int, seed: int) -> dict[str, list[list[float]]]:
+    """Of each sort planted, and of the rest, the shares of each kind and the mean p_wrong: [4][5]."""
     data, sort = planted(name, seed)
     model, data = whence.prepare(data, SETS[name], seed=seed)
     run = whence.fit(model, data, seed=seed, epochs=epochs, device="cpu", exposure_limit=1)
     audit = whence.audit(run)
     kinds, p_wrong = audit.column("kind"), audit.column("p_wrong")
-    return np.array([[*((kinds[sort == s] == kind).mean() for kind in KINDS), p_wrong[sort == s].mean()]
-                     for s in range(len(PLANTED) + 1)])  # fmt: skip
+    sorts = [sort == s for s in range(len(PLANTED) + 1)]
+    return {
+        "shares": [[*(float((kinds[of] == kind).mean()) for kind in KINDS), float(p_wrong[of].mean())] for of in sorts]
+    }
 
 
 def planted(name: str, seed: int) -> tuple[whence.Dataset, np.ndarray]:
