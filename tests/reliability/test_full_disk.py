@@ -100,7 +100,7 @@ def small_disk(bench, tmp_path_factory):
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("command", ["fit", "blocks", "audit of groups", "report", "evaluate"])
+@pytest.mark.parametrize("command", ["fit", "blocks", "audit of groups", "report", "evaluate", "cleanse"])
 @pytest.mark.parametrize("kept_free", [0, 1, 2])
 def test_a_small_disk(small_disk, command, kept_free):
     """Pages of 4 KiB are left for it, fewer than any of these commands takes."""

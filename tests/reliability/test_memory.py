@@ -19,6 +19,7 @@ import json, resource, sys, warnings
 import numpy as np, torch, whence
 import whence.evaluation.retraining as retraining, whence.training as training
 from tests.toys import blobs, network, trained
+from whence.cleansing.retrained import Trainings
 from whence.score_store import StoredScores
 
 seen, what, out = [], sys.argv[1], sys.argv[2]
@@ -43,6 +44,9 @@ elif what == "influence":
 elif what == "evaluate":
     retraining.write_retraining = watched(retraining.write_retraining)
     retraining.retrain(trained(out=out, epochs=1), subsets=300, seeds=1, out=out + "/truth/t")
+elif what == "cleanse":
+    Trainings.keep = watched(Trainings.keep)
+    whence.cleanse(trained(out=out, epochs=1), drop="5%", seeds=75, method="kernel")
 else:
     run = trained(out=out, epochs=2)
     page = watched(lambda: (whence.audit(run), whence.report(run)))
@@ -64,6 +68,7 @@ print(json.dumps(seen))
         ("influence kernel", 300),
         ("influence kronecker", 300),
         ("evaluate", 300),
+        ("cleanse", 300),
         ("report", 60),
     ],
 )
