@@ -87,6 +87,9 @@ def of_data(folder: Path) -> Iterator[Case]:
     makers.wide_texts(folder / "wide.parquet", "x", 60_000, 900_000)
     yield "a Parquet file of 54 GB of one text", partial(load, folder / "wide.parquet", label="y", text="x")
 
+    for name, make in makers.WIDE.items():
+        make(folder / name)
+        yield f"a very wide table: {name}", partial(load, folder / name, label="y", features="*")
     for name, line in {
         "list": "[" * makers.DEEP,
         "object": '{"x":' * makers.DEEP,
