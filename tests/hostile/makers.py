@@ -159,6 +159,16 @@ def sparse_keys(path: Path, lines: int, keys: int, within: str) -> None:
         for line in range(lines)))  # fmt: skip
 
 
+def zeros_bzip2(path: Path, rows: int) -> None:
+    """An archive whose array of rows × 10^6 zeros weighs next to nothing."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        with archive.open("x_train.npy", "w") as file:
+            file.write(npy(f"({rows}, {10**6})", "|u1", b""))
+            for _ in range(rows):
+                file.write(bytes(10**6))
+        archive.writestr("y_train.npy", npy(f"({rows},)", "|u1", bytes(range(2)) * (rows // 2)))
+
+
 WIDE: dict[str, Harm] = {
     "twenty-thousand.csv": lambda path: wide_lines(path, 20_000, "one"),
     "two-hundred-thousand.csv": lambda path: wide_lines(path, 200_000, "one"),
