@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
@@ -69,8 +70,8 @@ def strict_json(path: Path) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} twice")
+        count = Counter(name for name, _ in pairs)
+        raise ValueError(f"the key {next(name for name in count if count[name] > 1)!r} twice")
     return record
 
 
@@ -141,21 +142,23 @@ def read_parquet(
     wanted = [schema.field(name) for name in (schema.names if columns is None else columns)]
     if not nested and (others := [field.name for field in wanted if pa.types.is_nested(field.type)]):
         raise ValueError(f"lists or structs in column {others[0]!r}")
-    texts = [field.name for field in wanted if str(field.type) in ("string", "large_string")]
+    texts = {field.name for field in wanted if str(field.type) in ("string", "large_string")}
     parts, total = [], 0
-    with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=checked) as file:
+    with pq.ParquetFile(path, read_dictionary=list(texts), page_checksum_verification=checked) as file:
         for batch in file.iter_batches(_ROWS, columns=[field.name for field in wanted]):
             total += sum(_unpacked(column) for column in batch.columns)
             refuse_bomb(packed, total, free)
             parts.append(batch)
-        rest = pa.schema([file.schema_arrow.field(field.name) for field in wanted])
+        found = file.schema_arrow  # made anew whenever it is asked for
+        rest = pa.schema([found.field(field.name) for field in wanted])
     # Asked for "a", Parquet also gives a column "a.b".
     table = pa.Table.from_batches([part.select(rest.names) for part in parts], rest if not parts else None)
-    for position, field in enumerate(wanted):
-        if field.name in texts:
-            # 65,536 long texts may be more than the 2 GiB that a plain string array holds.
-            table = table.set_column(position, field.name, table.column(position).cast(pa.large_string()))
-    return table
+    # 65,536 long texts may be more than the 2 GiB that a plain string array holds.
+    written = [
+        column.cast(pa.large_string()) if field.name in texts else column
+        for field, column in zip(wanted, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(written, names=rest.names)
 
 
 def _unpacked(column: pa.Array) -> int:

@@ -236,8 +236,8 @@ def test_hostile_members(tmp_path, case):
 
 
 def test_an_archive_that_promises_gigabytes_costs_none(tmp_path):
-    size = 60 << 30
-    assert size < MAX_BYTES
+    size = 15 << 30
+    assert 4 * size < MAX_BYTES  # as float32
     path = with_member(tmp_path / "a.npz", header((20, size // 20)), pack=zipfile.ZIP_DEFLATED)
     content = path.read_bytes()
     true, false = (struct.pack("<I", min(number, 2**32 - 2)) for number in (len(header((20, size // 20))), size))
@@ -287,3 +287,59 @@ def test_damaged_archives_never_give_another_error(tmp_path_factory, places, cut
     path.write_bytes(content[: int(places[0][0] * len(content))] if cut else content)
     with suppress(WhenceError):
         assert load(path).images.shape[1:] == (5, 4)
+
+
+def packed(path, pack, dtype="|u1", rows=400, columns=2**20):
+    """An archive of zeros as features."""
+    with zipfile.ZipFile(path, "w", pack) as archive:
+        with archive.open("x_train.npy", "w") as file:
+            file.write(header((rows, columns), dtype))
+            for _ in range(rows):
+                file.write(bytes(columns * np.dtype(dtype).itemsize))
+        buffer = io.BytesIO()
+        np.save(buffer, np.arange(rows) % 2)
+        archive.writestr("y_train.npy", buffer.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("pack", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_shrinks_zeros_to_nothing_gets_what_any_file_gets(tmp_path, pack):
+    """70 MiB of uint8 become 280 MiB of float32, of which 256 are free."""
+    path = packed(tmp_path / "a.npz", pack, rows=70)
+    with pytest.raises(
+        WhenceError,
+        match=r"unpacks to far more than it weighs in .*, array x_train: got [\d,]+ bytes that unpack to 293,60",
+    ):
+        load(path)
+
+
+def test_what_arrays_become_counts_all_together(save, monkeypatch):
+    monkeypatch.setattr("whence.data.arrays._FREE", 2**20)
+    x, y = np.zeros((200, 1200), np.uint8), np.arange(200) % 2
+    assert len(load(save(np.savez_compressed, x_train=x, y_train=y))) == 200
+    assert len(load(save(np.savez, x_train=x, y_train=y, x_test=x, y_test=y))) == 400
+    with pytest.raises(
+        WhenceError, match=r"unpacks to far more than it weighs in .*got [\d,]+ bytes that unpack to 1,92"
+    ):
+        load(save(np.savez_compressed, x_train=x, y_train=y, x_test=x, y_test=y))
+
+
+def test_one_hot_rows_may_shrink_to_a_thousandth(save):
+    x = np.zeros((600, 200_000), np.uint8)
+    x[np.arange(600), np.arange(600) * 300] = 1
+    path = save(np.savez_compressed, x_train=x, y_train=np.arange(600) % 2)
+    assert path.stat().st_size * 200 < 4 * x.size
+    assert load(path).inputs.array.sum() == 600
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("pack", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_arrays_of_several_pieces(tmp_path, order, pack):
+    x = np.asarray(RNG.integers(0, 9, (700, 900)).astype(np.float64), order=order)
+    y = np.arange(700) % 2
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", pack) as archive:
+        for name, array in (("x_train", x), ("y_train", y)):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    np.testing.assert_array_equal(load(tmp_path / "a.npz").inputs.array, x.astype(np.float32))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 import whence
 from whence import WhenceError
-from whence.data import Source
+from whence.data import Source, images
 from whence.data.images import read_folder, read_pictures, unpack_sheet
 
 SEED = np.random.default_rng
@@ -203,7 +204,11 @@ HOSTILE = {
     "cut": (encoded(color(0, 60, 60), "JPEG")[:300], "cannot be read.*(?i:truncated)"),
     "bomb": (bomb(60_000, 60_000), "(cannot be read.*exceeds limit|too large)"),
     "large": (bomb(12_000, 10_000), "too large.*12,000 × 10,000 pixels.*Scale it down"),
-    "short": (bomb(5_000, 5_000), "cannot be read"),
+    "short": (bomb(4_000, 4_000), "cannot be read"),
+    "dense": (
+        bomb(5_000, 5_000),
+        r"far larger than its file.*5,000 × 5,000 pixels in \d+ bytes, expected at most 16,777,216",
+    ),
     "scrambled": (GOOD[:40] + bytes(reversed(GOOD[40:])), "cannot be read"),
 }
 
@@ -215,6 +220,63 @@ def test_what_is_no_picture_is_refused(folder, name):
     with pytest.raises(WhenceError, match=message) as caught:
         whence.load(folder)
     assert "cat/11b.png" in caught.value.where
+
+
+def test_pictures_may_be_blank_but_not_all_of_them(folder, monkeypatch):
+    for number in range(3):
+        (folder / "cat" / f"blank{number}.png").write_bytes(encoded(np.full((600, 500), 255, np.uint8)))
+    assert len(whence.load(folder)) == 43
+    weight = sum(file.stat().st_size for file in folder.rglob("*.png"))
+    monkeypatch.setattr("whence.data.images._FREE_TOTAL", 900_000)
+    with pytest.raises(
+        WhenceError,
+        match=rf"far larger than their files in .*: got 905,760 pixels in {weight:,} bytes, expected at most 900,000",
+    ):
+        monkeypatch.setattr("whence.data.images._DENSEST", 900_000 // weight)
+        whence.load(folder)
+
+
+def test_a_picture_in_many_rows_is_one_file(tmp_path, monkeypatch):
+    picture = color(0)
+    (tmp_path / "a.png").write_bytes(encoded(picture))
+    (tmp_path / "t.csv").write_text("file,label\n" + "".join(f"a.png,{n % 2}\n" for n in range(40)))
+    stored = {"label": [n % 2 for n in range(40)], "file": [encoded(picture)] * 40}
+    pq.write_table(pa.table(stored), tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        assert len(whence.load(tmp_path / name, label="label", image="file")) == 40
+    monkeypatch.setattr("whence.data.images._FREE_TOTAL", 20 * 12 * 12)
+    monkeypatch.setattr("whence.data.images._DENSEST", 10)
+    for name in ("t.csv", "t.parquet"):
+        with pytest.raises(WhenceError, match="got 5,760 pixels in .* bytes"):
+            whence.load(tmp_path / name, label="label", image="file")
+
+
+def test_pictures_that_are_decoded_at_the_same_time(monkeypatch):
+    """Never more pixels than there is room for, unless of one picture; and what is decoded is the same."""
+    sides = [10, 40, 10, 70, 10, 20, 30, 10] * 4
+    stored = [encoded(color(number, side, side)) for number, side in enumerate(sides)]
+    expected = read_pictures(stored, str, side=8).array
+    inside, seen, lock = [], [], threading.Lock()
+
+    def decoded(content, *rest):
+        side = Image.open(io.BytesIO(content)).width
+        with lock:
+            inside.append(side * side)
+            seen.append(list(inside))
+        try:
+            return genuine(content, *rest)
+        finally:
+            with lock:
+                inside.remove(side * side)
+
+    genuine = images._decoded
+    monkeypatch.setattr(images, "_decoded", decoded)
+    monkeypatch.setattr(images, "_AT_ONCE", 2000)
+    monkeypatch.setattr("os.cpu_count", lambda: 100)
+    np.testing.assert_array_equal(read_pictures(stored, str, side=8).array, expected)
+    assert len(seen) == len(sides)
+    assert all(len(those) == 1 or sum(those) <= 2000 for those in seen)
+    assert max(map(len, seen)) <= images._MOST_THREADS
 
 
 def test_directories_without_pictures(tmp_path):

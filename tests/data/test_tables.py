@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whence import WhenceError
-from whence.data import load
+from whence.data import Source, load
 
+SEED = np.random.default_rng
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 REVIEWS = {
     "id": ["a", "b", "c", "d"],
@@ -294,3 +295,75 @@ def test_places_after_gaps_are_those_of_the_file(write):
         match=r"twice in .*, column 'id', row 1 of the data and row 3 of the data \(the first after the header is 1\): got",
     ):
         load(write("c.csv", "id,label,a\n7,0,1\n8,1,2\n7,1,2\n"), label="label", features="a")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv.gz", ".jsonl", ".parquet"])
+def test_a_wide_table_is_what_was_written(write, ending):
+    values = SEED(0).normal(size=(6, 3000)).astype(np.float32)
+    columns = {"y": list("ababab"), "split": ["train"] * 4 + ["dev", "test"]}
+    columns |= {f"c{number}": [float(value) for value in values[:, number]] for number in range(3000)}
+    path = write("wide" + ending, columns)
+    data = load(path, label="y", features="*")
+    assert data.feature_names == tuple(f"c{number}" for number in range(3000))
+    np.testing.assert_array_equal(data.inputs.array, values)
+    backwards = tuple(reversed(data.feature_names))
+    np.testing.assert_array_equal(load(path, label="y", features=backwards).inputs.array, values[:, ::-1])
+    source = Source(str(path), label="y", features=backwards)
+    np.testing.assert_array_equal(source.load_more(path, source.load()).inputs.array, values[:, ::-1])
+
+
+def test_each_column_of_a_wide_table_is_read_as_if_it_stood_alone(write):
+    """Numbers, truth, gaps and words side by side, in the same call or not."""
+    kinds = {
+        "number": ["1", "2.5", " -3 ", "1e3"],
+        "truth": ["true", "False", "TRUE", "false"],
+        "bits": ["1", "0", "1", "0"],
+    }
+    columns = {f"{kind}{number}": values for number in range(40) for kind, values in kinds.items()}
+    columns |= {"y": list("aabb"), "split": ["train", "dev", "train", "dev"]}
+    data = load(write("a.csv", columns), label="y", features="*")
+    expected = np.array([[1, 1, 1], [2.5, 0, 0], [-3, 1, 1], [1000, 0, 0]], np.float32)
+    np.testing.assert_array_equal(data.inputs.array, np.tile(expected, 40))
+    gap = {**columns, "bits7": ["1", "NA", "1", "0"], "truth9": ["true", "", "true", "true"]}
+    assert load(write("b.csv", gap), label="y", features="*", drop_missing=True).names.tolist() == ["0", "2", "3"]
+    with pytest.raises(WhenceError, match=r"not a finite number in .*column 'bits7', row 2 of .*got 'NA'"):
+        load(write("b.csv", gap), label="y", features="*")
+    with pytest.raises(WhenceError, match=r"not a number in .*column 'bits7', row 3 of .*got 'red'"):
+        load(write("c.csv", {**columns, "bits7": ["1", "0", "red", "0"]}), label="y", features="*")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_a_table_of_too_many_columns(write, monkeypatch, ending):
+    path = write("a" + ending, {"y": list("abab"), **{f"c{number}": [1, 2, 3, 4] for number in range(30)}})
+    for module in ("tables", "jsonlines"):
+        monkeypatch.setattr(f"whence.data.{module}.MOST_COLUMNS", 30)
+    with pytest.raises(WhenceError, match=r"too many columns in .*: got 31 or more, expected at most .*numpy\.savez"):
+        load(path, label="y")
+
+
+NESTED = [
+    '{"y": %d, "k%d": 1}',
+    '{"y": %d, "x": {"k%d": 1}}',
+    '{"y": %d, "x": [{"k%d": 1}]}',
+    '{"y": %d, "x": {"z": [[{"k%d": 1}]]}}',
+]
+
+
+@pytest.mark.parametrize("line", NESTED)
+def test_keys_that_most_lines_lack(write, line):
+    content = "".join(line % (number % 2, number) + "\n" for number in range(6000))
+    with pytest.raises(WhenceError, match=r"keys that most lines lack in .*got 6,00\d keys in 6,000 lines") as caught:
+        load(write("a.jsonl", content), label="y", features="k0")
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_that_many_lines_lack(write):
+    content = "".join(
+        json.dumps({"y": row % 2, "x": row, f"more{row % 50}": [{"z": row}]}) + "\n" for row in range(2000)
+    )
+    assert load(write("a.jsonl", content), label="y", features="x").inputs.array[:, 0].tolist() == list(range(2000))
+
+
+def test_two_objects_in_a_line(write):
+    with pytest.raises(WhenceError, match=r"a line that is not JSON in .*, line 2: got Extra data"):
+        load(write("a.jsonl", '{"y": 0, "x": 1}\n{"y": 1, "x": 1} {"y": 0, "x": 1}\n'), label="y")

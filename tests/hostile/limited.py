@@ -78,6 +78,12 @@ def of_data(folder: Path) -> Iterator[Case]:
     with zipfile.ZipFile(folder / "bomb.npz", "a") as archive:
         archive.writestr("y_train.npy", makers.npy("(3000,)", "|u1", bytes(range(250)) * 12))
     yield "a zip bomb", partial(load, folder / "bomb.npz")
+    makers.zeros_bzip2(folder / "tight.npz", 2000)
+    yield "a bzip2 bomb of 2 GB", partial(load, folder / "tight.npz")
+    zeros_npz(folder / "grows.npz", "x_train", 1900)
+    with zipfile.ZipFile(folder / "grows.npz", "a") as archive:
+        archive.writestr("y_train.npy", makers.npy("(1900,)", "|u1", bytes(range(190)) * 10))
+    yield "2 GB of bytes that become floats", partial(load, folder / "grows.npz")
     (folder / "promise.npz").write_bytes(
         makers.npz(x_train=makers.npy("(1000000000000, 2)"), y_train=makers.npy("(1000000000000,)", "<i8"))
     )
@@ -87,6 +93,9 @@ def of_data(folder: Path) -> Iterator[Case]:
     makers.wide_texts(folder / "wide.parquet", "x", 60_000, 900_000)
     yield "a Parquet file of 54 GB of one text", partial(load, folder / "wide.parquet", label="y", text="x")
 
+    for name, make in makers.WIDE.items():
+        make(folder / name)
+        yield f"a very wide table: {name}", partial(load, folder / name, label="y", features="*")
     for name, line in {
         "list": "[" * makers.DEEP,
         "object": '{"x":' * makers.DEEP,
@@ -102,15 +111,24 @@ def of_data(folder: Path) -> Iterator[Case]:
             (pictures / label).mkdir(parents=True)
             (pictures / label / f"one.{name}").write_bytes(HUGE[name])
         yield f"a picture of 60,000 × 60,000 pixels: {name}", partial(load, pictures)
+    for side, count in ((8000, 12), (4000, 60)):
+        shutil.rmtree(pictures)
+        for label in "ab":
+            (pictures / label).mkdir(parents=True)
+            for number in range(count):
+                (pictures / label / f"{number}.png").write_bytes(_png(side, side, rows=side))
+        yield f"{2 * count} blank pictures of {side} × {side} pixels", partial(load, pictures)
 
 
-def _png(width: int, height: int) -> bytes:
+def _png(width: int, height: int, rows: int = 0) -> bytes:
+    """A black picture in color; of so many rows, or of 2^20 bytes whatever its size."""
+
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", zlib.crc32(kind + content))
 
     head = struct.pack(">2L5B", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(b"\0" * 2**20)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    content = zlib.compress(b"\0" * ((3 * width + 1) * rows or 2**20))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
 
 
 def _webp(width: int, height: int) -> bytes:

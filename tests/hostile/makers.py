@@ -140,6 +140,48 @@ def wide_texts(path: Path, name: str, count: int, length: int) -> None:
     pq.write_table(pa.table({name: texts, "y": np.arange(count) % 2}), path, compression="zstd")
 
 
+def wide_lines(path: Path, columns: int, ending: str = "") -> None:
+    """A CSV of so many columns and six rows; the last value is no number where ``ending`` is none."""
+    names, values = ",".join(f"c{number}" for number in range(columns)), ",".join("1" * columns)
+    path.write_text(f"y,{names}\n" + "".join(f"{'ab'[row % 2]},{values}{ending}\n" for row in range(6)))
+
+
+def wide_parquet(path: Path, columns: int) -> None:
+    """A Parquet file of so many columns and two rows, without a number in the last."""
+    numbers = {f"c{number}": np.zeros(2) for number in range(columns - 1)}
+    pq.write_table(pa.table({"y": ["a", "b"], **numbers, "last": ["1", "one"]}), path)
+
+
+def sparse_keys(path: Path, lines: int, keys: int, within: str) -> None:
+    """Lines of JSON, each with keys of its own, as many values of others would be null; ``within`` is what they stand in."""
+    path.write_text("".join(
+        f'{{"y": {line}, {within % ", ".join(f"{chr(34)}k{line * keys + key}{chr(34)}: 1" for key in range(keys))}}}\n'
+        for line in range(lines)))  # fmt: skip
+
+
+def zeros_bzip2(path: Path, rows: int) -> None:
+    """An archive whose array of rows × 10^6 zeros weighs next to nothing."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        with archive.open("x_train.npy", "w") as file:
+            file.write(npy(f"({rows}, {10**6})", "|u1", b""))
+            for _ in range(rows):
+                file.write(bytes(10**6))
+        archive.writestr("y_train.npy", npy(f"({rows},)", "|u1", bytes(range(2)) * (rows // 2)))
+
+
+WIDE: dict[str, Harm] = {
+    "twenty-thousand.csv": lambda path: wide_lines(path, 20_000, "one"),
+    "two-hundred-thousand.csv": lambda path: wide_lines(path, 200_000, "one"),
+    "a-million.csv": lambda path: wide_lines(path, 10**6),
+    "twenty-thousand.parquet": lambda path: wide_parquet(path, 20_000),
+    "keys.jsonl": lambda path: sparse_keys(path, 6000, 10, "%s"),
+    "keys-within.jsonl": lambda path: sparse_keys(path, 6000, 10, '"x": {%s}'),
+    "keys-in-lists.jsonl": lambda path: sparse_keys(path, 60_000, 1, '"x": [{%s}]'),
+    "keys-at-once.jsonl": lambda path: sparse_keys(path, 2, 200_000, "%s"),
+}
+"""Small files of tables far wider than they weigh: each is to be refused."""
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where there is something in a JSON value: keys and positions from its root; of a list the first two entries."""
     yield path

@@ -22,18 +22,20 @@ from typing import cast
 import numpy as np
 
 from whence.errors import WhenceError
-from whence.guarded import npy_header, refuse_bomb, regular
+from whence.guarded import FREE, npy_header, refuse_bomb, regular
 
 __all__ = ["MAX_BYTES", "PAIRS", "SPLITS", "Arrays", "read_npz"]
 
 MAX_BYTES = 64 << 30
-"""The largest array that is read, in bytes."""
+"""The largest array that is read, in bytes: of what it becomes, if that is more."""
 
 SPLITS = ("train", "dev", "test")
 PAIRS = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 """Names of inputs and labels that are not divided into splits yet."""
 
-_FREE = 2 << 30  # bytes that an array may unpack to, of whatever size it is: one-hot rows shrink to a thousandth
+# Bytes that arrays may become together, of whatever size they are: deflate shrinks one-hot rows to a thousandth. Other packers
+# shrink zeros to a millionth, and get what any file gets.
+_FREE = 2 << 30
 _WHOLE = ""  # the split of what has none
 _HEADER = 16_384  # bytes; NumPy itself refuses headers above 10,000
 _DEFLATE = 1_032  # how many times its size deflate can unpack to, at most
@@ -74,10 +76,17 @@ class _Member:
     dtype: np.dtype
     fortran: bool
     offset: int  # of the data behind the header
+    packed: int  # bytes in the archive
+    tight: bool  # packed by something that shrinks more than deflate
+    becomes: np.dtype  # what it is read as
 
     @property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def cost(self) -> int:
+        return math.prod(self.shape) * max(self.dtype.itemsize, self.becomes.itemsize)
 
 
 def read_npz(path: Path) -> Arrays:
@@ -93,11 +102,12 @@ def read_npz(path: Path) -> Arrays:
     """
     with _opened(path) as archive:
         parts = _members(archive, path)
+        _refuse_bomb([member for pair in parts.values() for member in pair], path)
         counts = [_count(x, y, path) for x, y in parts.values()]
         starts = dict(zip(parts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
         first = next(iter(parts.values()))[0]
         image = len(first.shape) > 2
-        x = np.empty((sum(counts), *first.shape[1:]), np.uint8 if image else np.float32)
+        x = np.empty((sum(counts), *first.shape[1:]), first.becomes)
         for (split, (member, _)), count in zip(parts.items(), counts, strict=True):
             if (member.shape[1:], len(member.shape) > 2) != (first.shape[1:], image):
                 raise WhenceError("inputs of different shape", where=f"{path}, array {member.name}",
@@ -177,27 +187,38 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     if not shape or any(size < 0 for size in shape):
         raise WhenceError("an array without rows", where=where, got=f"shape {list(shape)}",
                           expected="[N, ...]")  # fmt: skip
-    member = _Member(name, shape, dtype, fortran, head.tell())
+    tight = info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    becomes = np.dtype(np.uint8 if len(shape) > 2 else np.float32)
+    if labels:
+        becomes = np.dtype(f"U{dtype.itemsize}") if dtype.kind == "S" else dtype
+    member = _Member(name, shape, dtype, fortran, head.tell(), info.compress_size, tight, becomes)
     _check_shape(member, where, labels)
-    if member.bytes > MAX_BYTES:
-        raise WhenceError("an array that is too large", where=where, got=f"{member.bytes / 2**30:.4g} GiB",
+    if member.cost > MAX_BYTES:
+        raise WhenceError("an array that is too large", where=where, got=f"{member.cost / 2**30:.4g} GiB",
                           expected=f"at most {MAX_BYTES >> 30} GiB")  # fmt: skip
     if member.bytes != info.file_size - member.offset:
         raise WhenceError("an array whose header does not fit its size", where=where,
                           got=f"{info.file_size - member.offset} bytes of data",
                           expected=f"{member.bytes} for shape {list(shape)} of {dtype}",
                           mend="Write the archive again.")  # fmt: skip
-    try:
-        refuse_bomb(info.compress_size, info.file_size, _FREE)
-    except ValueError as error:
-        raise WhenceError("an array that unpacks to far more than it weighs", where=where, got=str(error),
-                          mend="If that is right, store it with numpy.savez.") from error  # fmt: skip
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE}.get(info.compress_type, math.inf)
     if info.compress_size > path.stat().st_size or info.file_size > most * info.compress_size + _HEADER:
         raise WhenceError("an archive that promises more than it holds", where=where,
                           got=f"{info.compress_size} bytes that unpack to {info.file_size}",
                           mend="Write the archive again.")  # fmt: skip
     return member
+
+
+def _refuse_bomb(members: list[_Member], path: Path) -> None:
+    """Raise where arrays become far more than they weigh, each of them or all together."""
+    packed = min(sum(member.packed for member in members), path.stat().st_size)
+    largest = max(members, key=lambda member: member.cost)
+    free = FREE if any(member.tight for member in members) else _FREE
+    try:
+        refuse_bomb(packed, sum(member.cost for member in members), free)
+    except ValueError as error:
+        raise WhenceError("an array that unpacks to far more than it weighs", where=f"{path}, array {largest.name}",
+                          got=str(error), mend="If that is right, store it with numpy.savez.") from error  # fmt: skip
 
 
 def _check_shape(member: _Member, where: str, labels: bool) -> None:
@@ -236,25 +257,33 @@ def _count(x: _Member, y: _Member, path: Path) -> int:
 
 def _fill(archive: zipfile.ZipFile, member: _Member, target: np.ndarray, path: Path) -> None:
     """Read a member into ``target``, of the member's shape and perhaps another dtype."""
-    direct = not member.fortran and target.dtype == member.dtype
     # Fortran order is the C order of the transposed array.
-    shape = member.shape[::-1] if member.fortran else member.shape
-    array = target if direct else np.empty(shape, member.dtype)
-    if array.size:
-        flat = array.reshape(-1).view(np.uint8)
-        with archive.open(f"{member.name}.npy") as file:
-            file.read(member.offset)
-            done = 0
-            while done < flat.size:
-                count = cast(io.BufferedIOBase, file).readinto(flat.data[done : done + _PIECE])
-                if not count:
-                    raise WhenceError("an array that is cut off", where=f"{path}, array {member.name}",
-                                      got=f"{done} bytes", expected=f"{flat.size}",
-                                      mend="Copy the file again.")  # fmt: skip
-                done += count
-    if not direct:
-        with np.errstate(over="ignore"):
-            target[...] = array.T if member.fortran else array
+    target = target.T if member.fortran else target
+    if not target.nbytes:
+        return
+    with archive.open(f"{member.name}.npy") as file:
+        file.read(member.offset)
+        if target.flags.c_contiguous and target.dtype == member.dtype:
+            _read(cast(io.BufferedIOBase, file), target, member, path)
+            return
+        rows = max(1, _PIECE // (member.dtype.itemsize * math.prod(target.shape[1:])))
+        for start in range(0, len(target), rows):
+            piece = np.empty((min(rows, len(target) - start), *target.shape[1:]), member.dtype)
+            _read(cast(io.BufferedIOBase, file), piece, member, path)
+            with np.errstate(over="ignore"):
+                target[start : start + rows] = piece
+
+
+def _read(file: io.BufferedIOBase, array: np.ndarray, member: _Member, path: Path) -> None:
+    """Fill an array with the next bytes of a member."""
+    flat = array.reshape(-1).view(np.uint8)
+    done = 0
+    while done < flat.size:
+        count = file.readinto(flat.data[done : done + _PIECE])
+        if not count:
+            raise WhenceError("an array that is cut off", where=f"{path}, array {member.name}",
+                              got=f"{done} bytes", expected=f"{flat.size}", mend="Copy the file again.")  # fmt: skip
+        done += count
 
 
 def _column(archive: zipfile.ZipFile, member: _Member, path: Path) -> np.ndarray:

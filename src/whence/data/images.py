@@ -11,9 +11,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Condition
 from typing import TypeAlias
 
 import numpy as np
@@ -29,6 +31,13 @@ __all__ = ["ENDINGS", "Folder", "Pictures", "read_folder", "read_pictures", "unp
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _MOST_PIXELS = 2**26  # of one picture, as it is stored
+# Pixels that a picture, and all of them, may have for a byte of their files, beyond so many that are free: photographs have 5 and
+# drawings 100; a blank page at 400 dots an inch is free, and so are 64 of them.
+_DENSEST, _FREE_PIXELS, _FREE_TOTAL = 200, 2**24, 2**30
+_AT_ONCE, _MOST_THREADS = (
+    2**26,
+    16,
+)  # pixels, of one picture or several, that are decoded at the same time; some 10 bytes each
 _LARGEST_SIDE, _DEFAULT_SIDE = (
     256,
     64,
@@ -86,9 +95,11 @@ def read_pictures(
         like: pictures whose size and colors these are to have.
 
     Raises:
-        WhenceError: one is missing, damaged, of another format or too large; all together are larger than ``MAX_BYTES``.
+        WhenceError: one is missing, damaged, of another format, too large or far larger than its file; all together are larger than
+            ``MAX_BYTES``, or than their files let expect.
     """
     headers = [_header(one, partial(place, row)) for row, one in enumerate(stored)]
+    _refuse_bombs(stored, headers, place)
     sizes = {header.size for header in headers}
     notes: tuple[str, ...] = ()
     width, height = next(iter(sizes))
@@ -106,10 +117,14 @@ def read_pictures(
                           expected=f"at most {MAX_BYTES >> 30} GiB", mend="Ask for smaller ones with --image-size.")  # fmt: skip
     array = np.empty(shape, np.uint8)
 
-    def fill(row: int) -> None:
-        array[row] = _decoded(stored[row], (width, height), gray, partial(place, row))
+    room = _Room(_AT_ONCE)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the interpreter's lock
+    def fill(row: int) -> None:
+        with room.of(headers[row].pixels):
+            array[row] = _decoded(stored[row], (width, height), gray, partial(place, row))
+
+    # Pillow decodes without the interpreter's lock.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
         for _ in pool.map(fill, range(len(headers)), chunksize=16):
             pass
     return Pictures(array, notes)
@@ -173,6 +188,42 @@ def unpack_sheet(path: str | os.PathLike[str], height: int, width: int) -> np.nd
 class _Header:
     size: tuple[int, int]  # width and height, once turned upright
     gray: bool
+    weight: int  # bytes of the file
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+
+class _Room:
+    """Lets threads in with so many pixels together, or one of them with more."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken, self._changed = most, 0, Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= self._most)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+
+def _refuse_bombs(stored: Sequence[Stored], headers: Sequence[_Header], place: Callable[[int], str]) -> None:
+    """Raise where all pictures have more pixels than their files let expect; one that stands in many rows is one file."""
+    if (pixels := sum(header.pixels for header in headers)) <= _FREE_TOTAL:
+        return
+    weight = sum({one: header.weight for one, header in zip(stored, headers, strict=True)}.values())
+    if pixels > _DENSEST * weight:
+        raise WhenceError("pictures that are far larger than their files", where=place(0).partition(",")[0],
+                          got=f"{pixels:,} pixels in {weight:,} bytes",
+                          expected=f"at most {max(_FREE_TOTAL, _DENSEST * weight):,} pixels",
+                          mend="Scale them down first.")  # fmt: skip
 
 
 def _header(stored: Stored, where: Callable[[], str], most: int = _MOST_PIXELS) -> _Header:
@@ -185,11 +236,17 @@ def _header(stored: Stored, where: Callable[[], str], most: int = _MOST_PIXELS) 
                 if width * height > most:
                     raise WhenceError("a picture that is too large", where=where(), got=f"{width:,} × {height:,} pixels",
                                       expected=f"at most {most:,} pixels", mend="Scale it down first.")  # fmt: skip
+                weight = len(stored) if isinstance(stored, bytes) else stored.stat().st_size
+                if width * height > max(_FREE_PIXELS, _DENSEST * weight):
+                    raise WhenceError("a picture that is far larger than its file", where=where(),
+                                      got=f"{width:,} × {height:,} pixels in {weight:,} bytes",
+                                      expected=f"at most {max(_FREE_PIXELS, _DENSEST * weight):,} pixels",
+                                      mend="Scale it down first.")  # fmt: skip
                 turned = _exif(image).get(_ORIENTATION) in _TURNED
                 gray = image.mode in _GRAY
     except _DAMAGE as error:
         raise _unreadable(stored, error, where()) from error
-    return _Header((height, width) if turned else (width, height), gray)
+    return _Header((height, width) if turned else (width, height), gray, weight)
 
 
 def _exif(image: Image.Image) -> Image.Exif:

@@ -75,8 +75,9 @@ def read_more(source: Source, like: Dataset) -> Dataset:
         ("id", None if source.id == "none" else source.id),
     ]
     needed += [("feature", name) for name in (like.feature_names or ())]
+    known = frozenset(reader.names)
     for what, name in needed:
-        if name is not None and name not in reader.names:
+        if name is not None and name not in known:
             raise WhenceError(f"a table without the run's {what} column", where=reader.path,
                               got=f"columns {listed(reader.names)}", expected=f"also {name!r}",
                               mend="Give the columns that the run's own data have.")  # fmt: skip

@@ -118,10 +118,11 @@ def _expanded(
 ) -> tuple[str, ...]:
     """Feature patterns as column names, in the order of the patterns, each once."""
     found: list[str] = []
+    known = frozenset(names)
     for item in patterns:
-        parts = [item] if item in names else [part.strip() for part in item.split(",")]
+        parts = [item] if item in known else [part.strip() for part in item.split(",")]
         for pattern in filter(None, parts):
-            matches = [pattern] if pattern in names else [
+            matches = [pattern] if pattern in known else [
                 name for name in names
                 if fnmatchcase(name, pattern) and name not in taken and not name.startswith(MARK)]  # fmt: skip
             if not matches:

@@ -66,7 +66,7 @@ class Separated:
             return pa.csv.read_csv(Appended(stream, end), options, parse, convert)
 
         try:
-            table = grown(self.path, read)
+            table = grown(self.path, read, len(self.names))
         except (pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
             raise self._explained(error) from error
         rows = table.num_rows - 1

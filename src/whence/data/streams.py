@@ -15,7 +15,10 @@ import pyarrow as pa
 from whence.errors import WhenceError
 from whence.guarded import refuse_bomb, regular
 
-__all__ = ["Appended", "grown", "numbered_lines", "opened", "undecodable"]
+__all__ = ["MOST_COLUMNS", "Appended", "grown", "numbered_lines", "opened", "too_wide", "undecodable"]
+
+MOST_COLUMNS = 2**18
+"""Of a table. Each costs some 10 kB, however little it holds."""
 
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {  # the first bytes of what is often taken for a text table, and how to mend it
@@ -26,6 +29,7 @@ _FOREIGN = {  # the first bytes of what is often taken for a text table, and how
     b"PAR1": ("Parquet", "Let its name end in .parquet."),
 }
 _FIRST_BLOCK, _LARGEST_BLOCK = 1 << 24, (1 << 31) - 1  # bytes; Arrow needs a row to fit in a block
+_OF_COLUMN = 1 << 10  # bytes of a block for each column: about what Arrow notes of a column's part in it
 
 Read = TypeVar("Read")
 
@@ -90,9 +94,9 @@ class _Counted(io.RawIOBase):
         return len(block)
 
 
-def grown(path: Path, read: Callable[[BinaryIO, int], Read]) -> Read:
-    """What ``read(stream, block_size)`` gives, in larger blocks while a row does not fit into one."""
-    size = _FIRST_BLOCK
+def grown(path: Path, read: Callable[[BinaryIO, int], Read], columns: int = 0) -> Read:
+    """What ``read(stream, block_size)`` gives of so many columns, in larger blocks while a row does not fit into one."""
+    size = max(_FIRST_BLOCK, columns * _OF_COLUMN)
     while True:
         try:
             with opened(path) as stream:
@@ -112,6 +116,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line
+
+
+def too_wide(path: Path, count: int) -> WhenceError:
+    """The error for a table of more than ``MOST_COLUMNS`` columns."""
+    return WhenceError("a table of too many columns", where=path, got=f"{count:,} or more", expected=f"at most {MOST_COLUMNS:,}",
+                       mend="Store the features as one array x beside the labels y, with numpy.savez.")  # fmt: skip
 
 
 def undecodable(path: Path) -> WhenceError:

@@ -7,6 +7,7 @@ header and without blank lines; of JSON Lines the line in the file is named.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from whence.data.jsonlines import JsonLines
+from whence.data.roles import listed
 from whence.data.separated import Separated
-from whence.data.streams import undecodable
+from whence.data.streams import MOST_COLUMNS, too_wide, undecodable
 from whence.errors import WhenceError
 from whence.guarded import read_parquet, regular
 
@@ -54,15 +56,17 @@ def open_table(path: Path) -> Reader:
     """The reader for a path with one of the endings in ``TABLES``.
 
     Raises:
-        WhenceError: the file is missing, empty or damaged, its header is unreadable, or a column name occurs
-            twice.
+        WhenceError: the file is missing, empty or damaged, its header is unreadable, a column name occurs
+            twice, or there are more than ``MOST_COLUMNS``.
     """
     reader = next(kind for ending, kind in TABLES.items() if path.name.lower().endswith(ending))(path)
     if not any(reader.names):
         raise WhenceError("a table without columns", where=path,
                           mend="Check that this is the file you meant.")  # fmt: skip
-    if twice := sorted({name for name in reader.names if reader.names.count(name) > 1}):
-        raise WhenceError("a column name that occurs twice", where=path, got=", ".join(map(repr, twice)),
+    if len(reader.names) > MOST_COLUMNS:
+        raise too_wide(path, len(reader.names))
+    if twice := sorted(name for name, count in Counter(reader.names).items() if count > 1):
+        raise WhenceError("a column name that occurs twice", where=path, got=listed(list(map(repr, twice))),
                           expected="one column per name", mend="Rename one of them.")  # fmt: skip
     return reader
 
@@ -82,9 +86,10 @@ def read_columns(
     if table.num_rows == 0:
         raise WhenceError("a table without rows", where=reader.path, got="0 rows", expected="at least one",
                           mend="Check that this is the file you meant.")  # fmt: skip
+    made = []  # one table of all at the end: to set a column copies the list of the others
     for position, name in enumerate(columns):
         try:
-            table = table.set_column(position, name, _uniform(table.column(position), name in raw))
+            made.append(_uniform(table.column(position), name in raw))
         except (pa.ArrowException, UnicodeDecodeError) as error:
             if "UTF8" not in str(error):
                 raise WhenceError("damaged values", where=f"{reader.path}, column {name!r}",
@@ -93,7 +98,7 @@ def read_columns(
                 raise WhenceError("text that is not UTF-8",
                                   where=f"{reader.path}, column {name!r}") from error  # fmt: skip
             raise undecodable(reader.path) from error
-    return table
+    return pa.Table.from_arrays(made, names=list(columns))
 
 
 def _uniform(column: pa.ChunkedArray, raw: bool) -> pa.ChunkedArray:
