@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from whence.arguments import instance_of
 from whence.dropout import TurnOverDropout
 from whence.errors import WhenceError
 from whence.masks import Scheme, exact_keep
@@ -65,7 +66,7 @@ def attach(
         WhenceError: nothing matches, or a place has turn-over dropout already. The model is then unchanged.
     """
     exact_keep(keep, scheme)
-    chosen = _places(model, where)
+    chosen = _places(instance_of(model, nn.Module, "model"), where)
     for name in chosen:
         module = model.get_submodule(name)
         if isinstance(module, TurnOverDropout) or _inserted(module):
@@ -81,7 +82,7 @@ def attach(
 def detach(model: nn.Module) -> nn.Module:
     """Take all turn-over dropout out of a model, in place: replaced modules come back, inserted ones go."""
     # remove_duplicate=False: a dropout that is registered twice is put back twice.
-    for path, module in list(model.named_modules(remove_duplicate=False)):
+    for path, module in list(instance_of(model, nn.Module, "model").named_modules(remove_duplicate=False)):
         if isinstance(module, TurnOverDropout) and "_replaced" in module.__dict__:
             holder, _, child = path.rpartition(".")
             original: nn.Module = module.__dict__["_replaced"]
@@ -98,7 +99,7 @@ def attached(model: nn.Module) -> dict[str, TurnOverDropout]:
         WhenceError: two layers have one name, and so one mask.
     """
     layers: dict[str, TurnOverDropout] = {}
-    for module in model.modules():
+    for module in instance_of(model, nn.Module, "model").modules():
         found = [module] if isinstance(module, TurnOverDropout) else [layer for _, layer in _inserted(module)]
         for layer in found:
             if layer.layer in layers:
@@ -201,13 +202,18 @@ def _places(model: nn.Module, where: str | Sequence[str] | None) -> list[str]:
             raise WhenceError("the model has no nn.Dropout to replace", where=type(model).__name__,
                               mend=f"Name modules to insert after, e.g. where={_suggestion(modules)!r}.")  # fmt: skip
         return found
+    patterns = [where] if isinstance(where, str) else where
+    if not (isinstance(patterns, Sequence) and patterns and all(isinstance(one, str) for one in patterns)):
+        raise WhenceError(
+            "no names of modules", where="where", got=f"{where!r:.60}", expected="a name, several, or None"
+        )
     if where == "last" and where not in modules:
         if (last := _before_last_linear(modules)) is None:
             raise WhenceError('no module that "last" could mean', where=type(model).__name__,
                               expected="a module before the last nn.Linear", mend="Name modules instead.")  # fmt: skip
         return [last]
     chosen: dict[str, None] = {}
-    for pattern in [where] if isinstance(where, str) else where:
+    for pattern in patterns:
         matched = {name: module for name, module in modules.items() if fnmatchcase(name, pattern)}
         if not matched:
             raise WhenceError("no module of that name", where="where", got=repr(pattern),

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
+from whence.arguments import instance_of, seed_of, whole
 from whence.errors import WhenceError
 from whence.masks import Domain, Scheme, as_ids, draw_bits, exact_keep, mask_key
 
@@ -199,8 +200,9 @@ class TurnOverDropout(nn.Module):
         self, layer: str, *, keep: float = 0.5, seed: int = 0, scheme: Scheme = "independent", axis: int | None = None
     ) -> None:
         super().__init__()
-        self.layer, self.seed, self.scheme, self.axis = layer, seed, scheme, axis
-        self.keep = exact_keep(keep, scheme)
+        self.layer, self.seed = instance_of(layer, str, "layer"), seed_of(seed)
+        self.keep, self.scheme = exact_keep(keep, scheme), scheme
+        self.axis = None if axis is None else whole(axis, "axis", low=-8, high=8)
         self.units: int | None = None
         self._masked = False  # whether the last forward pass was made in a context
         # Hashed here once: torch.compile cannot follow a hash.

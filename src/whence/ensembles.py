@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from whence.arguments import all_of
 from whence.errors import WhenceError
 from whence.scores import Labels, Scores
 from whence.significance import MaskNull, RunNull
@@ -96,6 +97,7 @@ def ensemble(scores: Sequence[Scores]) -> Ensemble:
     Raises:
         WhenceError: fewer than two; the same run twice; another method, quantity or level; rows or targets that differ.
     """
+    scores = all_of(scores, Scores, "scores")
     if len(scores) < 2:
         raise WhenceError(
             "too few runs to average", where="ensemble", got=len(scores), expected="scores of at least 2 runs"

@@ -94,6 +94,6 @@ def mask_context(mask: Mask, batch: Batch) -> AbstractContextManager[Any]:
     if isinstance(mask, int):
         return random(mask)
     contexts = {"own": lambda: own(batch.mask_ids), "flipped": lambda: flipped(batch.mask_ids), "full": full}
-    if mask not in contexts:
+    if not isinstance(mask, str) or mask not in contexts:
         raise WhenceError("unknown mask", got=repr(mask), expected="own, flipped, full, or an integer seed")
     return contexts[mask]()

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from whence.arguments import instance_of, share_of, whole
 from whence.data import Dataset
 from whence.data.tasks import well_formed
 from whence.errors import WhenceError
@@ -27,6 +28,7 @@ from whence.estimators.derived import derived
 from whence.estimators.dispatch import choose, target_instances
 from whence.estimators.head import find_head
 from whence.fingerprints import digest
+from whence.noise import FEWEST_MASKS
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
 from whence.scores import Scores
@@ -97,8 +99,9 @@ class GroupEffects:
         effect can vary more from training to training (benchmarks/group_intervals.py), so it says whether there is an
         effect rather than how large it is. Verdicts come from ``z`` and ``q``, for many groups at once.
         """
-        assert self.published.null is not None
-        null = self.published.null.astype(np.float64) @ self.published.weights / self.targets
+        share, null = share_of(share, "share"), self.published.null
+        assert null is not None
+        null = null.astype(np.float64) @ self.published.weights / self.targets
         low, high = np.quantile(null - null.mean(), [(1 - share) / 2, (1 + share) / 2])
         return self.effect - high, self.effect - low
 
@@ -224,14 +227,15 @@ def group_effects(
     Raises:
         WhenceError: the run has no groups; no such split, quantity or kernel; ``kernel`` scores of something else.
     """
+    instance_of(run, Run, "run")
     if run.train.groups is None:
         raise WhenceError("no groups", where="the run", expected="one mask per group", mend="Fit with groups: whence fit "
                           "--group COLUMN, or Dataset(groups=...).")  # fmt: skip
-    if not 0 < level < 1:
-        raise WhenceError("an option out of range", where="level", got=level, expected="between 0 and 1")
-    if not (kernel is None or isinstance(kernel, Scores) or kernel in ("auto", "kronecker", "kernel")):
-        raise WhenceError("unknown kernel", got=repr(kernel), expected="auto, kronecker, kernel, scores or None")
-    wanted = quantity_named(run.loss if quantity == "loss" else quantity, run.task)
+    level, null_masks = share_of(level, "level"), whole(null_masks, "null_masks", low=FEWEST_MASKS)
+    by_name = isinstance(kernel, str) and kernel in ("auto", "kronecker", "kernel")
+    if not (kernel is None or isinstance(kernel, Scores) or by_name):
+        raise WhenceError("unknown kernel", got=f"{kernel!r:.60}", expected="auto, kronecker, kernel, scores or None")
+    wanted = quantity_named(run.loss if isinstance(quantity, str) and quantity == "loss" else quantity, run.task)
     data = target_instances(run, targets)
     sample = _affordable(run, data, null_masks)
     label = targets if isinstance(targets, str) else "given"
@@ -245,9 +249,9 @@ def group_effects(
     published = scored("turnover")
     null = published.null
     assert null is not None
-    whole = np.asarray(published)
-    effect = (whole - null.mean(axis=0, dtype=np.float64)) @ published.weights / len(sample)
-    z, p = rows_against_masks(null, whole)
+    scores = np.asarray(published)
+    effect = (scores - null.mean(axis=0, dtype=np.float64)) @ published.weights / len(sample)
+    z, p = rows_against_masks(null, scores)
     alone = _why_alone(run, wanted, kernel)
     summed = None
     if alone is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from whence.arguments import instance_of
 from whence.data import Classification
 from whence.estimators.random_features import are_pictures
 from whence.estimators.reading import Reading
@@ -36,7 +37,7 @@ def out_of_sample(run: Run) -> np.ndarray:
     Returns:
         float32 [N, C], rows in the order of ``run.train``: probabilities, or predictions of a regression (standardized).
     """
-    return held_out(run).probabilities
+    return held_out(instance_of(run, Run, "run")).probabilities
 
 
 @dataclass(frozen=True, eq=False)

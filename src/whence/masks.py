@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias, cast, overload
 import numpy as np
 import torch
 
+from whence.arguments import instance_of, one_of, seed_of, whole
 from whence.errors import WhenceError
 
 __all__ = ["Domain", "Scheme", "as_ids", "draw_bits", "exact_keep", "hash_id", "keep_bits", "mask_key", "philox4x32"]
@@ -60,7 +61,8 @@ def philox4x32(counter: Any, key: tuple[int, int], rounds: int = 10) -> tuple[An
 
 def hash_id(name: str) -> int:
     """A string id as an unsigned 64-bit integer: BLAKE2b of its UTF-8 bytes, 8 bytes, little-endian, person "whence.id"."""
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, person=b"whence.id").digest()
+    content = instance_of(name, str, "name").encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(content, digest_size=8, person=b"whence.id").digest()
     return int.from_bytes(digest, "little")
 
 
@@ -105,8 +107,7 @@ def exact_keep(keep: float, scheme: Scheme = "independent") -> float:
         raise WhenceError(
             "keep rate out of range", where="keep", got=keep if number else repr(keep), expected="0.05 to 0.95"
         )
-    if scheme not in ("independent", "balanced"):
-        raise WhenceError("unknown mask scheme", got=repr(scheme), expected="independent or balanced")
+    one_of(scheme, ("independent", "balanced"), "scheme")
     if scheme == "balanced" and keep != 0.5:
         raise WhenceError("the balanced scheme keeps half of the units", got=f"keep {keep}", expected="keep 0.5")
     return round(keep * 65536) / 65536
@@ -114,16 +115,11 @@ def exact_keep(keep: float, scheme: Scheme = "independent") -> float:
 
 def mask_key(seed: int, layer: str, domain: Domain = "own") -> tuple[int, int]:
     """The Philox key of a layer: two words. Masks of training ids and random masks have different domains."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise WhenceError("a seed that is no integer", got=repr(seed), expected="-2^63 to 2^64-1")
-    seed = int(seed)
-    if not -(2**63) <= seed < 2**64:
-        raise WhenceError("seed of more than 64 bits", got=seed, expected="-2^63 to 2^64-1")
     content = (
-        (seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
-        + domain.encode()
+        (seed_of(seed) & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+        + one_of(domain, ("own", "random"), "domain").encode()
         + b"\0"
-        + layer.encode("utf-8", "surrogatepass")
+        + instance_of(layer, str, "layer").encode("utf-8", "surrogatepass")
     )
     digest = hashlib.blake2b(content, digest_size=8, person=b"whence.mask.v1").digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
@@ -176,8 +172,7 @@ def keep_bits(
     (2, 6)
     """
     keep = exact_keep(keep, scheme)
-    if units < 1:
-        raise WhenceError("a layer without units", where=layer, got=units, expected="at least 1")
+    units = whole(units, "units", high=2**31 - 1)
     if isinstance(ids, torch.Tensor):
         if ids.dtype.is_floating_point or ids.dtype == torch.bool:
             raise WhenceError("not an id", got=f"dtype {ids.dtype}", expected="a tensor of integers")

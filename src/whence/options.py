@@ -50,7 +50,7 @@ class TrainingOptions:
     patience: int | None = _option(
         None, "stop after this many epochs without a lower dev loss, and keep the best epoch", low=1
     )
-    seed: int = _option(0, "of the order of instances and of ordinary dropout", low=-(2**63), high=2**63 - 1)
+    seed: int = _option(0, "of the order of instances and of ordinary dropout", low=-(2**63), high=2**64 - 1)
     device: str = _option(
         "auto", "where to train: cpu, cuda, cuda:1, mps, or auto, which takes a GPU where there is one"
     )

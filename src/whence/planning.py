@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from whence.arguments import instance_of, whole
 from whence.costs import Costs, costs
 from whence.estimators.dispatch import MASKED, choose
 from whence.resolution import Resolution, resolution
@@ -82,7 +83,8 @@ def plan(
     Raises:
         WhenceError: fewer than one run.
     """
-    found = resolution(run, runs=runs)
+    targets = None if targets is None else whole(targets, "targets")
+    found = resolution(instance_of(run, Run, "run"), runs=runs)
     units = {name: layer.units for name, layer in run.layers.items()}
     groups = found.ids if found.level == "group" else None
     tried = costs(run, options, targets=targets, out=out, progress=progress) if trial else None

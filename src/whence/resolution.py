@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.arguments import share_of, whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.run import Run
@@ -43,6 +44,7 @@ _OTHERS = {
     "kronecker": 0.71,
     "kernel": 0.35,
 }  # agreement of two runs on single digits, where published scores agree at .006
+_MOST = 2**53  # of anything: what a float holds
 _MOST_RUNS = 1000  # beyond which more runs are no advice
 
 
@@ -90,8 +92,7 @@ class Resolution:
         Raises:
             WhenceError: the agreement does not lie between 0 and 1.
         """
-        if not 0 < agreement < 1:
-            raise WhenceError("an agreement that cannot be reached", got=agreement, expected="more than 0, less than 1")
+        agreement = share_of(agreement, "agreement")
         wanted, c = agreement / (1 - agreement), math.sqrt(_LOW * _HIGH)
         crowd = self.ids**_EXPONENT
         return {
@@ -118,7 +119,7 @@ class Resolution:
 
     def advice(self, agreement: float = ENOUGH) -> str:
         """What would reach an agreement, in plain words."""
-        if self.agreement >= agreement:
+        if self.agreement >= share_of(agreement, "agreement"):
             return f"An agreement of {_rounded(agreement)} is reached as it is."
         needed, ways = self.needed(agreement), []
         if needed["ids"] >= 2:
@@ -185,6 +186,10 @@ def resolution(
         WhenceError: units are unknown, or any number is below 1.
     """
     level = "instance" if groups is None else "group"
+    units, groups, rows = (
+        None if number is None else whole(number, where, high=_MOST)
+        for number, where in ((units, "units"), (groups, "groups"), (rows, "rows"))
+    )
     if isinstance(ids, Run):
         units = sum(layer.units for layer in ids.layers.values()) if units is None else units
         ids = ids.train
@@ -194,16 +199,14 @@ def resolution(
         if groups is None and train.groups is not None:
             count, level = len(np.unique(train.groups)), "group"
     else:
-        count = ids
+        count = ids = whole(ids, "ids", high=_MOST)
         rows = ids if rows is None and (level == "instance" or groups is not None) else rows
     count = count if groups is None else groups
     if units is None:
         raise WhenceError(
             "masked units are not known", where="units", mend="Give their number, over all masked layers."
         )
-    for name, number in (("ids", count), ("units", units), ("runs", runs)):
-        if number < 1:
-            raise WhenceError("a number that makes no run", where=name, got=number, expected="at least 1")
+    runs = whole(runs, "runs", high=_MOST)
     low, middle, high = (_agreement(c, count, units, runs) for c in (_LOW, math.sqrt(_LOW * _HIGH), _HIGH))
     return Resolution(count, units, runs, rows, level, middle, low, high)
 

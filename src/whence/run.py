@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from whence.arguments import instance_of
 from whence.attachment import attached, placement, reattach
 from whence.data import Dataset
 from whence.data.loading import Source
@@ -56,15 +57,15 @@ class Run:
         test: Any = None,
         loss: LossFunction | Quantity | None = None,
         out: str | os.PathLike[str] | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
         replace: bool = False,
     ) -> None:
-        self.model = model
+        self.model = instance_of(model, nn.Module, "model")
         self.splits = as_splits(train, dev=dev, test=test)
         self.train = self.splits["train"]
         self.task = self.train.task
         self.loss = loss if isinstance(loss, Quantity) else loss_of(self.task, loss)
-        self.config: dict[str, Any] = dict(config or {})
+        self.config: dict[str, Any] = dict(instance_of({} if config is None else config, dict, "config"))
         if not attached(model):
             raise WhenceError("no turn-over dropout in the model", where=type(model).__name__,
                               mend="Call whence.attach(model) before training.")  # fmt: skip
@@ -94,7 +95,7 @@ class Run:
 
     def dataset(self, name: str) -> Dataset:
         """One split by name."""
-        if name not in self.splits:
+        if not isinstance(name, str) or name not in self.splits:
             raise WhenceError(f"no split named {name!r}", where="the run", got=f"only {', '.join(self.splits)}",
                               mend="Name one of these.")  # fmt: skip
         return self.splits[name]
@@ -283,6 +284,8 @@ def open_run(path: str | os.PathLike[str], *, model: nn.Module | None = None, tr
     """
     directory = RunDirectory(path)
     config = directory.read_config()
+    if model is not None:
+        instance_of(model, nn.Module, "model")
     if config.get("status") != "trained":
         if config.get("status") == "replaced":
             raise WhenceError("a run that is not whole", where=str(directory.path), got="another in its place, in part",

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from whence.arguments import whole
+from whence.arguments import instance_of, numbers, whole
 from whence.errors import WhenceError
 from whence.extremes import extreme, merge
 from whence.masks import as_ids
@@ -118,7 +118,17 @@ class Scores:
             yield start, self._read(number, start, stop)
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        """float32 [len(rows), M]: scores of some rows, by position; only the blocks that hold them are read."""
+        """float32 [len(rows), M]: scores of some rows, by position; only the blocks that hold them are read.
+
+        Raises:
+            WhenceError: rows that are not there.
+        """
+        given = numbers(rows, "rows")
+        if given.ndim != 1 or not ((given >= 0) & (given < len(self.rows)) & (given % 1 == 0)).all():
+            raise WhenceError(
+                "no such rows", where="rows", got=f"{rows!r:.60}", expected=f"integers from 0 to {len(self.rows) - 1}"
+            )
+        rows = given.astype(np.int64)
         result = np.empty((len(rows), self.shape[1]), np.float32)
         for number, start, stop in self.ranges():
             within = (rows >= start) & (rows < stop)
@@ -243,6 +253,7 @@ class Scores:
         if groups is None:
             raise WhenceError("no groups", where=where, expected="the group of each row",
                               mend="Pass groups=array, one per row, or train with groups.")  # fmt: skip
+        written_as: dict[int, str] = {} if names is None else instance_of(names, dict, "names")
         given = np.asarray(groups)
         if given.shape != (len(self.rows),):
             got = len(given) if given.ndim == 1 else f"shape {given.shape}"
@@ -251,7 +262,7 @@ class Scores:
         order = np.argsort(first)
         position = np.empty_like(order)
         position[order] = np.arange(len(order))
-        written = [(names or {}).get(int(unique[g]), str(given[first[g]])) for g in order]
+        written = [written_as.get(int(unique[g]), str(given[first[g]])) for g in order]
         return Labels(unique[order], written), position[member]
 
     def noise_floor(self) -> NoiseFloor:
@@ -294,9 +305,9 @@ class Scores:
             WhenceError: the scores have neither null masks nor several runs; no groups are given; fewer than 100 null masks.
         """
         self._has_chance()
-        if of == "pairs":
+        if isinstance(of, str) and of == "pairs":
             return PairSignificance(self.ids, self.targets, self._pair_chance().basis, self._judged)
-        if of not in ("rows", "groups"):
+        if not isinstance(of, str) or of not in ("rows", "groups"):
             raise WhenceError(
                 "nothing of that name to judge", where="of", got=repr(of), expected="rows, groups or pairs"
             )

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from whence.arguments import is_number
+from whence.errors import WhenceError
+
 __all__ = ["SharedWords", "words_of"]
 
 # Runs of letters, digits and their marks; scripts that are written without spaces character by character. The report's
@@ -42,6 +45,14 @@ class SharedWords:
     """
 
     def __init__(self, texts: Sequence[str] | np.ndarray, *, common: float = 0.05) -> None:
+        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
+            raise WhenceError(
+                "an argument of the wrong type", where="texts", got=f"{texts!r:.60}", expected="a list of texts"
+            )
+        if not is_number(common) or not 0 <= common <= 1:
+            raise WhenceError(
+                "an option out of range", where="common", got=repr(common), expected="a number from 0 to 1"
+            )
         chosen = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _SAMPLE)).astype(np.int64))
         self._texts_with: Counter[str] = Counter()
         for row in chosen.tolist():

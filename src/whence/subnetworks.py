@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from whence.arguments import instance_of, whole
 from whence.data import Classification, Dataset
-from whence.errors import WhenceError
 from whence.forward import Mask, predict
 from whence.run import Run
 
@@ -31,7 +31,7 @@ def probabilities(run: Run, data: Dataset | None = None, mask: Mask = "full") ->
     Returns:
         float32 [N, C].
     """
-    given = predict(run.model, run.train if data is None else data, mask)
+    given = predict(instance_of(run, Run, "run").model, _instances(run, data), mask)
     return _softmax(given) if isinstance(run.task, Classification) else given
 
 
@@ -44,7 +44,7 @@ def turnover_memorization(run: Run) -> np.ndarray:
     Returns:
         float32 [N], in [−1, 1] for a classifier; positive: the instance is fitted by memory.
     """
-    if not isinstance(run.task, Classification):
+    if not isinstance(instance_of(run, Run, "run").task, Classification):
         return losses(run, "flipped") - losses(run, "own")
     rows, labels = np.arange(len(run.train)), run.train.targets
     difference: np.ndarray = (
@@ -55,7 +55,7 @@ def turnover_memorization(run: Run) -> np.ndarray:
 
 def losses(run: Run, mask: Mask = "full", data: Dataset | None = None) -> np.ndarray:
     """The loss of each instance under a mask: float32 [N]."""
-    data = run.train if data is None else data
+    data = _instances(instance_of(run, Run, "run"), data)
     given = torch.from_numpy(predict(run.model, data, mask))
     return run.loss(given, torch.from_numpy(data.targets)).numpy()
 
@@ -63,11 +63,18 @@ def losses(run: Run, mask: Mask = "full", data: Dataset | None = None) -> np.nda
 def subnetwork_average(run: Run, data: Dataset | None = None, *, count: int = 16, seed: int = 0) -> np.ndarray:
     """The mean prediction of ``count`` random sub-networks, which belong to no instance.
 
+    Args:
+        data: instances; by default the training instances.
+        count: at most 2^20.
+        seed: of 44 bits: it and a number make one of 64 for each sub-network.
+
     Returns:
         float32 [N, C]: probabilities, or predictions of a regression (standardized).
+
+    Raises:
+        WhenceError: a count or seed out of range.
     """
-    if count < 1:
-        raise WhenceError("no sub-networks to average", where="count", got=count, expected="at least 1")
+    count, seed = whole(count, "count", high=2**20), whole(seed, "seed", low=-(2**43), high=2**44 - 1)
     total: Any = 0
     for number in range(count):
         total = total + probabilities(run, data, (seed << 20) + number)
@@ -84,12 +91,17 @@ def exposure(run: Run) -> dict[str, float]:
         about 0 when it has learned the instance all the same (a leak), 1 when it does as badly as on unseen data,
         above 1 when it does worse. NaN without a gap.
     """
+    instance_of(run, Run, "run")
     result = {f"{mask}_loss": float(losses(run, mask).mean()) for mask in ("own", "flipped", "full")}
     if "dev" in run.splits:
         result["dev_loss"] = float(losses(run, "full", run.splits["dev"]).mean())
         gap = result["dev_loss"] - result["own_loss"]
         result["isolation"] = (result["flipped_loss"] - result["own_loss"]) / gap if gap > 1e-6 else float("nan")
     return result
+
+
+def _instances(run: Run, data: Dataset | None) -> Dataset:
+    return run.train if data is None else instance_of(data, Dataset, "data")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

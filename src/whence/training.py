@@ -26,9 +26,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from whence.arguments import instance_of
 from whence.attachment import attach, attached, placement
 from whence.checkpoints import CHECKPOINT, Progress, restore, save
-from whence.data import Batch, Dataset
+from whence.data import Batch, Dataset, Source
 from whence.data.inputs import Inputs, TextInputs
 from whence.dropout import own
 from whence.errors import UnwritableError, WhenceError
@@ -80,10 +81,12 @@ def fit(
     Raises:
         WhenceError: options out of range; the directory holds another run; the model's outputs do not fit the targets.
     """
+    if source is not None:
+        instance_of(source, Source, "source")
     chosen = TrainingOptions(**{**getattr(model, "whence_options", {}), **_known(options)})
+    splits = as_splits(train, dev=dev, test=test)
     if not attached(model):
         attach(model, seed=chosen.seed)
-    splits = as_splits(train, dev=dev, test=test)
     if chosen.patience is not None and "dev" not in splits:
         raise WhenceError(
             "early stopping without dev instances", where="patience", mend="Give dev instances, or no patience."

@@ -42,7 +42,7 @@ def test_json_has_all_numbers(run, whence):
         (["--drop", "1%", "--relabel"], "changes that cannot be told apart in cleanse: got drop and relabel"),
         (["--drop", "lots"], "not an amount of rows in --drop: got 'lots'"),
         (["--groups"], "no groups in the run"),
-        (["--seeds", 1], "too few trainings in --seeds"),
+        (["--seeds", 1], "out of range in --seeds"),
         (["--targets", "exam"], "no split named 'exam'"),
         (["--targets", "dev"], "targets that the change is chosen by"),
         (["--relabel", "--runs", 3], "an option without effect on this change in --runs"),

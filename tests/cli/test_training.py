@@ -77,7 +77,7 @@ def test_plan_says_what_can_be_told_apart(whence, tmp_path):
     assert (grouped["groups"], grouped["method"], grouped["resolution"]["runs"]) == (6, "kronecker", 8)
     assert 0 < grouped["resolution"]["low"] < grouped["resolution"]["agreement"] < grouped["resolution"]["high"] < 1
     code, out, err = whence("plan", data, *options, "--runs", 0)
-    assert code == 2 and err.startswith("whence: a number that makes no run in --runs: got 0")
+    assert code == 2 and err.startswith("whence: an option out of range in --runs: got 0")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reviews.csv"]  # nothing is trained or written
 
 

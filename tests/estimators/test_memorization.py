@@ -96,7 +96,7 @@ def test_range_and_fraction(run):
     assert (most >= all_).all()
     assert half.mean() > 1.2 * all_.mean()
     for bad in (0.0, 1.5, float("nan")):
-        with pytest.raises(WhenceError, match="a fraction out of range in memorization: got"):
+        with pytest.raises(WhenceError, match="out of range in fraction: got"):
             whence.memorization(run, fraction=bad)
 
 

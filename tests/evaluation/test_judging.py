@@ -64,9 +64,9 @@ def test_leave_one_out(whence, fitted):
 
 def test_mistakes_take_one_line(whence, fitted):
     for options, message in (
-        (("--fraction", 1), "a fraction that leaves nothing in or out in --fraction"),
+        (("--fraction", 1), "out of range in --fraction: got 1.0, expected a number between 0 and 1"),
         (("--level", "instance"), "scores of groups cannot foretell what single instances do"),
-        (("--jobs", 0), "too few processes in"),
+        (("--jobs", 0), "out of range in --jobs: got 0"),
         (("--name", "../elsewhere"), "not a name for retrainings"),
         (("--targets", "tset"), "no split named 'tset'"),
     ):

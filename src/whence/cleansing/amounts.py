@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from whence.errors import WhenceError
 
@@ -43,7 +44,7 @@ def amounts_of(given: Any, where: str) -> tuple[Amount, ...]:
     Raises:
         WhenceError: not an amount; nothing; more than half of the data.
     """
-    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, list | tuple) else [given]
     found = tuple(_amount(part, where) for part in parts)
     if not found:
         raise WhenceError("no amount", where=where, expected=_EXPECTED)
@@ -51,7 +52,7 @@ def amounts_of(given: Any, where: str) -> tuple[Amount, ...]:
 
 
 def _amount(given: Any, where: str) -> Amount:
-    text = str(given).strip()
+    text = str(given).strip() if isinstance(given, str | int | float | np.number) else ""
     wrong = WhenceError("not an amount of rows", where=where, got=repr(given), expected=_EXPECTED)
     if text == SIGNIFICANT:
         return Amount(text)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from whence.arguments import instance_of, one_of, seed_of, share_of, whole
 from whence.cleansing.amounts import SIGNIFICANT, Amount, amounts_of
 from whence.cleansing.choosing import (
     Ranking,
@@ -30,6 +31,7 @@ from whence.cleansing.treatments import NONE, OTHER_GROUPS, RANDOM, SAME_LABELS,
 from whence.errors import WhenceError
 from whence.estimators.dispatch import METHODS, choose, target_instances
 from whence.evaluation.recipes import OwnLoop, recipe_of
+from whence.evaluation.subsets import MOST
 from whence.evaluation.workers import check_jobs
 from whence.run import Run
 from whence.rundir import RunDirectory, folder_name
@@ -97,15 +99,12 @@ def cleanse(
             be repeated; instances to drop whose groups share masks and a method that scores groups; targets that rows are chosen
             by.
     """
+    instance_of(run, Run, "run")
     check_jobs(jobs)
+    seeds, runs = whole(seeds, "seeds", low=2, high=MOST), whole(runs, "runs", high=MOST)
+    seed, level = seed_of(seed), share_of(level, "level")
+    by, method = one_of(by, BY, "by"), one_of(method, ("auto", *METHODS), "method")
     action, amounts = _asked(drop, relabel, groups, rows)
-    if by not in BY:
-        raise WhenceError("no such reason", where="by", got=repr(by), expected=" or ".join(BY))
-    if method not in ("auto", *METHODS):
-        raise WhenceError("unknown method", where="method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
-    for where, value, least in (("seeds", seeds, 2), ("runs", runs, 1)):
-        if value < least:
-            raise WhenceError("too few trainings", where=where, got=value, expected=f"at least {least}")
     _refuse_idle(action, by, method, runs)
     judged_by_its_choice = ("train", "errors") + (
         ("dev",) if action in ("groups", "drop") and by == "influence" else ()
@@ -113,8 +112,6 @@ def cleanse(
     if isinstance(targets, str) and targets in judged_by_its_choice:
         raise WhenceError("targets that the change is chosen by, or that were chosen by the run's errors", where="targets",
                           got=repr(targets), expected="a split of its own, such as test")  # fmt: skip
-    if not 0 < level < 1:
-        raise WhenceError("an option out of range", where="level", got=level, expected="between 0 and 1")
     if isinstance(targets, str) and targets == "test" and targets not in run.splits:
         raise WhenceError("no test split to judge by", where="the run", got=f"only {', '.join(run.splits)}",
                           expected="instances that the change is not chosen by",
@@ -166,9 +163,9 @@ def _named(name: str | None, action: str, by: str, method: str) -> str:
     if name is None:
         special = by if by != "influence" else method if method != "auto" else ""
         name = f"{action}-{special}" if special and action in ("drop", "groups") else action
-    if name == "models":  # which are kept there
+    if folder_name(name, "a cleansing") == "models":  # which are kept there
         raise WhenceError("not a name for a cleansing", got=repr(name), expected="another")
-    return folder_name(name, "a cleansing")
+    return name
 
 
 def _ranked(

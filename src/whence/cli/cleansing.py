@@ -12,7 +12,7 @@ from whence.cli.options import METHODS, RUN, as_json, run_argument
 
 __all__ = ["cleanse"]
 
-_TYPED = ("drop", "relabel", "groups", "by", "method", "runs", "seeds", "jobs", "targets")
+_TYPED = ("drop", "relabel", "groups", "by", "method", "runs", "seeds", "seed", "jobs", "targets")
 _AMOUNT = 'a share ("1%"), a number, "significant" (false-discovery rate of at most 5 %), or several with commas'
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from whence.arguments import one_of
 from whence.cli.answers import answer, counted, finite, full_path, on_terminal
 from whence.cli.failures import interruptible, typed
 from whence.cli.options import METHODS, RUN, as_json, run_argument
@@ -146,20 +147,25 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
              seeds: int, seed: int, jobs: int, name: str | None, as_json: bool) -> None:  # fmt: skip
     """Retrain without parts of the data, and see whether scores foretold what happens. Given again, it resumes."""
     from whence.estimators import influence as score
+    from whence.estimators.dispatch import METHODS as KNOWN
+    from whence.evaluation.judging import check
     from whence.evaluation.judging import evaluate as judge
     from whence.run import open_run
     from whence.rundir import EVALUATION, RunDirectory, folder_name
 
     if name is not None:
         folder_name(name, "retrainings")  # before scores are made
-    opened = open_run(run)
+    opened, kind = open_run(run), kind.replace("-", "_")
+    numbers: dict[str, Any] = {"subsets": subsets, "fraction": fraction, "seeds": seeds, "seed": seed, "jobs": jobs}
     targets = targets or next((split for split in ("test", "dev") if split in opened.splits), "test")
     with interruptible(lambda: "finished retrainings are kept"), opened.in_use():
+        with typed(**{option: f"--{option}" for option in (*numbers, "level", "method")}):
+            for method in methods:
+                one_of(method, ("auto", *KNOWN), "method")
+            check(opened, kind, level, **numbers)
         made = [score(opened, targets, method=method, progress=on_terminal()) for method in methods]
-        with typed(**{option: f"--{option}" for option in ("subsets", "fraction", "seeds", "jobs", "level")}):
-            found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind.replace("-", "_"),
-                          level=level, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs, name=name,
-                          progress=on_terminal())  # fmt: skip
+        found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind, level=level, name=name,
+                      progress=on_terminal(), **numbers)  # fmt: skip
         record = finite({"run": opened.fingerprint(), **found.to_json(), "truth": full_path(found.path)})
         RunDirectory(found.path).write_json(EVALUATION, record)  # beside what it was judged by: each kind has its own
     answer(as_json, record, [*found.lines(), f"truth: {found.path}   evaluation: {found.path / EVALUATION}"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence import auditing
+from whence.arguments import instance_of, one_of, whole
 from whence.auditing import Audit
 from whence.comparison.issues import Issues, compare_issues
 from whence.comparison.paired import Paired, compare_predictions
@@ -14,6 +15,7 @@ from whence.comparison.rankings import Rankings, compare_rankings
 from whence.comparison.settings import Setting, compare_settings, only_seeds_differ
 from whence.comparison.shared import Shared, shared_instances
 from whence.errors import WhenceError
+from whence.estimators.dispatch import METHODS
 from whence.run import Run
 
 __all__ = ["Comparison", "Issues", "Paired", "Rankings", "Setting", "Shared", "compare"]
@@ -80,9 +82,22 @@ def compare(
     Raises:
         WhenceError: they are the same run; their tasks or classes differ; they share no held-out instances.
     """
-    for name, value in (("top", top), ("limit", limit)):
-        if value < 1:
-            raise WhenceError("an option out of range", where=name, got=value, expected="at least 1")
+    instance_of(run, Run, "run")
+    instance_of(other, Run, "other")
+    top, limit = whole(top, "top"), whole(limit, "limit")
+    one_of(method, ("auto", *METHODS), "method")
+    if not (
+        isinstance(audits, tuple | list) and len(audits) == 2 and all(isinstance(one, Audit | None) for one in audits)
+    ):
+        raise WhenceError(
+            "an argument of the wrong type",
+            where="audits",
+            got=f"{audits!r:.60}",
+            expected="two audits, or None for them",
+        )
+    for one, audit in zip((run, other), audits, strict=True):
+        if audit is not None:
+            audit.check_is_of(one.train, "audits")
     shared = shared_instances(run, other)
     paired = compare_predictions(run, other, shared)
     targets = paired.most_telling(limit)

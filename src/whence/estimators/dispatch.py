@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from tqdm import tqdm
 
-from whence.arguments import whole
+from whence.arguments import instance_of, whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import Estimator, InstanceEstimator, MaskEstimator, Method, at_rows
@@ -93,8 +93,9 @@ def influence(
         WhenceError: an unknown method, quantity, option or split; a level that the run or the method has not; stored scores of
             that name belong to other data, weights or options, or to another version of the method.
     """
-    wanted = quantity_named(run.loss if quantity == "loss" else quantity, run.task)
-    if level not in ("auto", "instance", "group"):
+    instance_of(run, Run, "run")
+    wanted = quantity_named(run.loss if isinstance(quantity, str) and quantity == "loss" else quantity, run.task)
+    if not isinstance(level, str) or level not in ("auto", "instance", "group"):
         raise WhenceError("unknown level", got=repr(level), expected="auto, instance or group")
     if not isinstance(method, str) or method not in ("auto", *METHODS):
         raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
+from whence.arguments import instance_of, is_number
 from whence.data import Classification
 from whence.errors import WhenceError
 from whence.estimators.reading import Reading
@@ -81,8 +82,9 @@ def memorization(run: Run, *, fraction: float = 0.5) -> np.ndarray:
 
 def memories(run: Run, *, fraction: float = 0.5) -> Memories:
     """What ``memorization`` gives, and which instances are known by heart. Arguments and errors are the same."""
-    if not 0 < fraction <= 1:
-        raise WhenceError("a fraction out of range", where="memorization", got=fraction, expected="above 0, at most 1")
+    instance_of(run, Run, "run")
+    if not is_number(fraction) or not 0 < fraction <= 1:
+        raise WhenceError("an option out of range", where="fraction", got=repr(fraction), expected="above 0, at most 1")
     if not isinstance(run.task, Classification):
         return Memories(turnover_memorization(run), np.zeros(len(run.train), bool))
     reading = Reading(run, averaged=True)

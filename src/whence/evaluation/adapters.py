@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from whence.arguments import instance_of
 from whence.errors import WhenceError
 from whence.evaluation.ground_truth import GroundTruth
 from whence.evaluation.matching import score_matrix
@@ -35,6 +36,7 @@ def dattri_arguments(scores: Scores | Any, truth: GroundTruth, *, quantity: str 
         subsets the quantity, larger is better, [K, M] and the rows kept [K, S]; of leave-one-out how much worse the
         target is without the row, [L, M], and the rows [L].
     """
+    instance_of(truth, GroundTruth, "truth")
     matrix, goodness = score_matrix(scores, truth), truth.goodness(quantity).mean(axis=1)
     if truth.kind == "random":
         kept = np.stack([np.flatnonzero(members) for members in truth.members])
@@ -60,7 +62,7 @@ def quanda_arguments(scores: Scores | Any, truth: GroundTruth, *, quantity: str 
 
     The values stand where it expects one logit per target, which it correlates as they are.
     """
-    if truth.kind != "random":
+    if instance_of(truth, GroundTruth, "truth").kind != "random":
         raise WhenceError("a ground truth that is not of random subsets", got=truth.kind)
     goodness = _tensor(truth.goodness(quantity).mean(axis=1)).float()
     count = len(goodness)

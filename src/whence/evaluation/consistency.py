@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from whence.arguments import instance_of
 from whence.errors import WhenceError
 from whence.evaluation.correlations import spearman
 from whence.evaluation.matching import columns_of
@@ -38,6 +39,8 @@ def agreement(first: Scores, second: Scores) -> Agreement:
     Raises:
         WhenceError: their rows or targets differ, or one scores groups and the other instances.
     """
+    instance_of(first, Scores, "first")
+    instance_of(second, Scores, "second")
     levels = first.info.get("level", "instance"), second.info.get("level", "instance")
     if levels[0] != levels[1]:
         raise WhenceError("scores of different levels", got=levels[1], expected=levels[0])

@@ -38,7 +38,7 @@ def bootstrap_spearman(first: np.ndarray, second: np.ndarray, rounds: int, seed:
 
     To draw a row twice is to weigh it twice, so each column is sorted only once.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed % 2**64)  # NumPy takes no negative seed
     rankings = _Ranking(first), _Ranking(second)
     for _ in range(rounds):
         weights = np.bincount(generator.integers(0, len(first), len(first)), minlength=len(first)).astype(np.float64)

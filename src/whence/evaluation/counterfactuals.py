@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.arguments import instance_of, seed_of, whole
 from whence.data import Classification
 from whence.errors import WhenceError
 from whence.estimators.dispatch import target_instances
@@ -18,7 +19,7 @@ from whence.evaluation.ground_truth import GroundTruth
 from whence.evaluation.matching import columns_of, score_matrix
 from whence.evaluation.recipes import OwnLoop
 from whence.evaluation.retraining import Level, retrain
-from whence.evaluation.subsets import draw_rows
+from whence.evaluation.subsets import MOST, draw_rows
 from whence.run import Run
 from whence.scores import Scores
 
@@ -69,7 +70,7 @@ def leave_one_out(scores: Scores | Any, truth: GroundTruth, *, quantity: str = "
     Raises:
         WhenceError: truth of another kind; ids that differ.
     """
-    if truth.kind != "leave_one_out" or len(truth.members) < 4:
+    if instance_of(truth, GroundTruth, "truth").kind != "leave_one_out" or len(truth.members) < 4:
         raise WhenceError("a ground truth that leaves out no three rows one by one", where="leave_one_out",
                           got=f"{truth.kind} of {len(truth.members) - 1}", mend='Retrain with kind="leave_one_out".')  # fmt: skip
     goodness = truth.goodness(quantity)
@@ -140,12 +141,15 @@ def brittleness(
     Raises:
         WhenceError: a regression; a k that leaves nothing; targets that were not scored.
     """
-    if not isinstance(run.task, Classification):
+    if not isinstance(instance_of(run, Run, "run").task, Classification):
         raise WhenceError("predictions of a regression do not flip", where="brittleness", expected="a classifier")
-    ks = tuple(int(k) for k in ks)
-    if not ks or min(ks) < 1 or max(ks) >= len(scores.ids) or controls < 1:
-        raise WhenceError("numbers of rows that cannot be removed", where="ks", got=ks,
-                          expected=f"1 to {len(scores.ids) - 1}, and at least one control")  # fmt: skip
+    rows = len(instance_of(scores, Scores, "scores").ids)
+    seeds, controls, seed = whole(seeds, "seeds", high=MOST), whole(controls, "controls", high=MOST), seed_of(seed)
+    if not isinstance(ks, Sequence) or not ks:
+        raise WhenceError(
+            "no numbers of rows to remove", where="ks", got=f"{ks!r:.60}", expected=f"some from 1 to {rows - 1}"
+        )
+    ks = tuple(whole(k, "ks", high=rows - 1) for k in ks)
     data = target_instances(run, targets)
     columns = columns_of(scores.targets, data.ids, "targets", all_of=False)
     best = scores.top(max(ks)).ids[columns]  # (M, k)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.arguments import instance_of, seed_of, whole
 from whence.errors import WhenceError
 from whence.evaluation.correlations import bootstrap_spearman, constant, reliability, spearman
 from whence.evaluation.ground_truth import GroundTruth
@@ -71,7 +72,8 @@ def lds(scores: Scores | Any, truth: GroundTruth, *, quantity: str = "loss", rou
     Raises:
         WhenceError: truth of another kind; ids that differ; a truth that is constant for all targets.
     """
-    if truth.kind != "random":
+    rounds, seed = whole(rounds, "rounds", low=0), seed_of(seed)
+    if instance_of(truth, GroundTruth, "truth").kind != "random":
         raise WhenceError("a ground truth that is not of random subsets", where="lds", got=truth.kind,
                           mend='Retrain with kind="random".')  # fmt: skip
     goodness = truth.goodness(quantity)

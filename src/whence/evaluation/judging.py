@@ -13,13 +13,14 @@ from whence.errors import WhenceError
 from whence.evaluation.counterfactuals import LeaveOneOut, leave_one_out
 from whence.evaluation.datamodeling import LDS, lds
 from whence.evaluation.ground_truth import GroundTruth
-from whence.evaluation.retraining import retrain
+from whence.evaluation.recipes import recipe_of
+from whence.evaluation.retraining import check_retraining, retrain, rows_of
 from whence.evaluation.subsets import draw_rows
 from whence.run import Run
 from whence.rundir import folder_name
 from whence.scores import Scores
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "check", "evaluate"]
 
 _MEANINGS = {
     "random": "An LDS of 1 means that for every target, the summed scores of what each model was trained on put the models in "
@@ -67,6 +68,17 @@ class Evaluation:
                 "methods": {name: _numbers(result) for name, result in self.results.items()}}  # fmt: skip
 
 
+def check(run: Run, kind: str, level: str | None, **numbers: Any) -> None:
+    """Refuse what ``evaluate`` cannot do, before scores are made for it.
+
+    Raises:
+        WhenceError: a number out of range; a level that the run has not; a training that cannot be repeated.
+    """
+    check_retraining(kind, **numbers)
+    rows_of(run.train, level or _level_of(run))
+    recipe_of(run)
+
+
 def evaluate(run: Run, scores: Mapping[str, Scores], targets: str = "test", *, kind: Any = "random", level: Any = None,
              subsets: int = 50, fraction: float = 0.5, seeds: int = 2, seed: int = 0, jobs: int = 1, name: str | None = None,
              progress: bool = False) -> Evaluation:  # fmt: skip
@@ -82,7 +94,7 @@ def evaluate(run: Run, scores: Mapping[str, Scores], targets: str = "test", *, k
     """
     if run.directory is None:
         raise WhenceError("a run without a directory", where="evaluate", mend="Call whence.evaluation.retrain itself.")
-    level = level or ("instance" if run.train.groups is None else "group")
+    level = level or _level_of(run)
     if level == "instance" and (grouped := [m for m, one in scores.items() if one.info["level"] == "group"]):
         raise WhenceError("scores of groups cannot foretell what single instances do", where=f"method {grouped[0]}",
                           mend="Evaluate at level group.")  # fmt: skip
@@ -95,6 +107,10 @@ def evaluate(run: Run, scores: Mapping[str, Scores], targets: str = "test", *, k
                     out=path, jobs=jobs, progress=progress)  # fmt: skip
     judge = lds if truth.kind == "random" else leave_one_out
     return Evaluation(truth, {method: judge(one, truth) for method, one in scores.items()}, path, targets)
+
+
+def _level_of(run: Run) -> str:
+    return "instance" if run.train.groups is None else "group"
 
 
 def _numbers(result: LDS | LeaveOneOut) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.arguments import numbers
 from whence.errors import WhenceError
 from whence.evaluation.ground_truth import GroundTruth
 from whence.scores import Scores
@@ -57,8 +58,10 @@ def columns_of(ids: np.ndarray, wanted: np.ndarray, what: str, *, all_of: bool =
 def _blocks(scores: Scores | Any, truth: GroundTruth) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(the truth's row of each score row, float64 [rows, M]), block by block."""
     if not isinstance(scores, Scores):
-        array = np.asarray(scores, np.float64)
-        owners = {len(truth.instances): truth.owners, len(truth.rows): np.arange(len(truth.rows))}.get(len(array))
+        array = numbers(scores, "scores")
+        owners = {len(truth.instances): truth.owners, len(truth.rows): np.arange(len(truth.rows))}.get(
+            array.shape[0] if array.ndim else -1
+        )
         if array.ndim != 2 or owners is None or array.shape[1] != len(truth.targets):
             raise WhenceError("scores of another shape than the ground truth", got=f"shape {array.shape}",
                               expected=f"{(len(truth.rows), len(truth.targets))}")  # fmt: skip

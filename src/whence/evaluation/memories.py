@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from whence.arguments import instance_of, numbers, seed_of, whole
 from whence.errors import WhenceError
 from whence.evaluation.correlations import constant, pearson, spearman, spearman_brown
 from whence.evaluation.ground_truth import GroundTruth
@@ -46,17 +47,18 @@ def memorization_agreement(
     Raises:
         WhenceError: a truth without judged training instances; an estimate of another length.
     """
-    if truth.train_correct is None:
+    halves, seed = whole(halves, "halves", low=0), seed_of(seed)
+    if instance_of(truth, GroundTruth, "truth").train_correct is None:
         raise WhenceError("a ground truth that does not judge training instances", where="memorization_agreement",
                           expected="random subsets of a classifier")  # fmt: skip
-    given = np.asarray(estimate, np.float64)
+    given = numbers(estimate, "estimate")
     if given.shape != (len(truth.instances),):
         raise WhenceError(
             "not one estimate per training instance", got=f"shape {given.shape}", expected=f"({len(truth.instances)},)"
         )
     every = np.arange(len(truth.members))
     real = _memorization(truth, every)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed % 2**64)  # NumPy takes no negative seed
     agreed = []
     for _ in range(halves):
         shuffled = generator.permutation(every)

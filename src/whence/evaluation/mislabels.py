@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from whence.arguments import numbers
 from whence.errors import WhenceError
 
 __all__ = ["MislabelAUC", "mislabel_auc"]
@@ -37,7 +38,7 @@ def mislabel_auc(suspicion: Any, wrong: Any) -> MislabelAUC:
     Raises:
         WhenceError: lengths differ, suspicion is not finite, or all labels are right, or all wrong.
     """
-    given, real = np.asarray(suspicion, np.float64), np.asarray(wrong, bool)
+    given, real = numbers(suspicion, "suspicion"), numbers(wrong, "wrong") != 0
     if given.shape != real.shape or given.ndim != 1 or not np.isfinite(given).all():
         raise WhenceError("not one finite suspicion per label", got=f"shape {given.shape}", expected=f"{real.shape}")
     if real.all() or not real.any():

@@ -92,6 +92,9 @@ def recipe_of(run: Run, fit: OwnLoop | None = None) -> Recipe:
         WhenceError: the run was trained in a loop of your own, or its model holds weights that cannot be drawn anew.
     """
     if fit is not None:
+        if not callable(fit):
+            raise WhenceError("an argument of the wrong type", where="fit", got=f"{fit!r:.60}",
+                              expected="a function (instances, seed) → module")  # fmt: skip
         return Recipe(run.loss, run.train, fit=fit)
     options = run.config.get("options")
     if not isinstance(options, dict):

@@ -12,22 +12,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from whence.arguments import instance_of, one_of, seed_of, share_of, whole
 from whence.data import Classification, Dataset
 from whence.errors import WhenceError
 from whence.estimators.dispatch import target_instances
 from whence.evaluation.ground_truth import GroundTruth, assemble, begin, read_retraining, record_name, write_retraining
 from whence.evaluation.recipes import OwnLoop, Recipe, recipe_of
-from whence.evaluation.subsets import left_out, random_subsets, training_seed
+from whence.evaluation.subsets import MOST, left_out, random_subsets, training_seed
 from whence.evaluation.workers import alone, check_jobs, in_processes
 from whence.fingerprints import digest
 from whence.forward import predict
 from whence.quantities import quantity_named
 from whence.run import Run
-from whence.rundir import RunDirectory
+from whence.rundir import RunDirectory, as_path
 from whence.score_store import making
 from whence.scores import Labels
 
-__all__ = ["Kind", "Level", "retrain"]
+__all__ = ["Kind", "Level", "check_retraining", "retrain"]
 
 Kind = Literal["random", "leave_one_out", "removal"]
 Level = Literal["instance", "group"]
@@ -80,13 +81,15 @@ def retrain(
     Raises:
         WhenceError: an unknown kind, level or row; the run's training cannot be repeated; ``out`` holds other retrainings.
     """
-    if seeds < 1:
-        raise WhenceError("no training of a subset", where="seeds", got=seeds, expected="at least 1")
-    check_jobs(jobs)
+    check_retraining(kind, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs)
+    out = None if out is None else as_path(out, "out")
+    if rows is not None and not isinstance(rows, list | tuple | np.ndarray):
+        raise WhenceError("no list of rows", where="rows", got=f"{rows!r:.60}", expected="ids, or lists of them")
+    recipe = recipe_of(instance_of(run, Run, "run"), fit)
+    seeds, seed = int(seeds), int(seed)
     data = target_instances(run, targets)
     axis, instances, owners = rows_of(run.train, level)
     members = _members(axis, kind, level, subsets, fraction, rows, seed)
-    recipe = recipe_of(run, fit)
     settings = {
         "kind": kind,
         "level": level,
@@ -114,13 +117,26 @@ def retrain(
     return assemble(axis, labels, instances, owners, settings, records)
 
 
+def check_retraining(kind: str, *, subsets: int, fraction: float, seeds: int, seed: int, jobs: int) -> None:
+    """Refuse what makes no retrainings, before anything is begun.
+
+    Raises:
+        WhenceError: an unknown kind, or a number out of its range.
+    """
+    one_of(kind, ("random", "leave_one_out", "removal"), "kind")
+    whole(subsets, "subsets", low=2 if kind == "random" else 1, high=MOST)
+    whole(seeds, "seeds", high=MOST)
+    share_of(fraction, "fraction")
+    seed_of(seed)
+    check_jobs(jobs)
+
+
 def rows_of(train: Dataset, level: str) -> tuple[Labels, Labels, np.ndarray]:
     """The rows that can be left out, the training instances, and the row of each: int64 [I]."""
     instances = Labels(train.ids, train.all_names())
+    one_of(level, ("instance", "group"), "level")
     if level == "instance":
         return instances, instances, np.arange(len(train))
-    if level != "group":
-        raise WhenceError("unknown level", where="level", got=repr(level), expected="instance or group")
     if train.groups is None:
         raise WhenceError("no groups in the training data", where="level", got="'group'",
                           mend="Name a group column when the run is made, or leave out instances.")  # fmt: skip
@@ -177,13 +193,9 @@ def _members(axis: Labels, kind: str, level: str, subsets: int, fraction: float,
             raise WhenceError("no rows to leave out", where="rows", expected="ids of training instances",
                               mend="Each costs as many trainings as there are seeds.")  # fmt: skip
         return left_out(axis.ids, [[row] for row in (axis.ids if rows is None else rows)])
-    if kind == "removal":
-        if not rows:
-            raise WhenceError("no rows to leave out", where="rows", expected="lists of ids")
-        return left_out(axis.ids, rows)
-    raise WhenceError(
-        "unknown kind of retraining", where="kind", got=repr(kind), expected="random, leave_one_out or removal"
-    )
+    if rows is None or not len(rows):
+        raise WhenceError("no rows to leave out", where="rows", expected="lists of ids")
+    return left_out(axis.ids, rows)
 
 
 def _read(directory: RunDirectory | None, members: np.ndarray, pair: tuple[int, int]) -> dict[str, np.ndarray]:

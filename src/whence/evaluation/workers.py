@@ -11,6 +11,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from whence.arguments import is_integer
 from whence.errors import WhenceError
 
 __all__ = ["alone", "check_jobs", "in_processes"]
@@ -32,6 +33,7 @@ def in_processes(work: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, jo
         what: the bar's title.
         progress: show it.
     """
+    jobs = min(jobs, max(1, len(calls)))  # no process without work
     with tqdm(total=done + len(calls), initial=done, desc=what, unit="model", disable=not progress, leave=False) as bar:
         made: list[T] = _Parallel(bar, jobs)(delayed(work)(*call) for call in calls)
     return made
@@ -39,8 +41,9 @@ def in_processes(work: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, jo
 
 def check_jobs(jobs: int) -> None:
     """Refuse a number of processes that there cannot be, before anything is begun."""
-    if jobs == 0:
-        raise WhenceError("too few processes", where="jobs", got=jobs, expected="at least 1, or -1 for one per core")
+    if not is_integer(jobs) or jobs == 0:
+        expected = "an integer of at least 1, or -1 for one per core"
+        raise WhenceError("an option out of range", where="jobs", got=repr(jobs), expected=expected)
 
 
 @contextmanager

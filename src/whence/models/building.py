@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from whence.arguments import instance_of, seed_of, whole
 from whence.attachment import attach
 from whence.data import Dataset
 from whence.data.inputs import TextInputs
 from whence.errors import WhenceError
-from whence.masks import Scheme
+from whence.masks import Scheme, exact_keep
 from whence.models import encoders
 from whence.models.conv import ConvNet
 from whence.models.mlp import MLP, Standardize
@@ -55,7 +56,11 @@ def prepare(
     Raises:
         WhenceError: the model does not fit the data, or cannot be loaded.
     """
-    return build(ModelSpec(name, masked, keep, seed, scheme, max_length), data, seed=seed)
+    for text, where in ((name, "name"), (masked, "masked")):
+        instance_of(text, str, where)
+    exact_keep(0.5 if keep is None else keep, scheme)
+    seed, max_length = seed_of(seed), whole(max_length, "max_length")
+    return build(ModelSpec(name, masked, keep, seed, scheme, max_length), instance_of(data, Dataset, "data"), seed=seed)
 
 
 def build(spec: ModelSpec, data: Dataset, *, seed: int, most_weights: int = _MOST_WEIGHTS) -> tuple[nn.Module, Dataset]:

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from whence.arguments import whole
+from whence.arguments import instance_of, one_of, whole
 from whence.auditing import Audit
 from whence.errors import WhenceError
+from whence.estimators.dispatch import METHODS
 from whence.reporting.findings import Finding, findings
 from whence.reporting.gather import gather
 from whence.reporting.headings import run_name
@@ -64,6 +65,9 @@ def report(
         WhenceError: a run in memory and no path; the path is a directory; the audit is of other data; an
             option is out of range; the other run is the same, of another task or other classes, or shares no held-out instances.
     """
+    instance_of(run, Run, "run")
+    if against is not None:
+        instance_of(against, Run, "against")
     if path is None:
         if run.directory is None:
             raise WhenceError(
@@ -78,13 +82,9 @@ def report(
             "not a file", where=str(target), got="a directory", expected="a file name such as report.html"
         )
     top, limit = whole(top, "top"), whole(limit, "limit")
-    if audit is not None and audit.table["id"].to_pylist() != run.train.ids.tolist():
-        raise WhenceError(
-            "an audit of other data",
-            where="audit",
-            got=f"{audit.table.num_rows} rows",
-            expected=f"the {len(run.train)} training ids of the run, in their order",
-        )
+    one_of(method, ("auto", *METHODS), "method")
+    if audit is not None:
+        instance_of(audit, Audit, "audit").check_is_of(run.train, "audit")
     with run.in_use():
         if against is None:
             page = render(
