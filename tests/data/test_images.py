@@ -220,6 +220,7 @@ def test_what_is_no_picture_is_refused(folder, name):
     with pytest.raises(WhenceError, match=message) as caught:
         whence.load(folder)
     assert "cat/11b.png" in caught.value.where
+    assert str(caught.value).count("11b.png") == 1
 
 
 def test_pictures_may_be_blank_but_not_all_of_them(folder, monkeypatch):

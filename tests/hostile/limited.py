@@ -78,8 +78,9 @@ def of_data(folder: Path) -> Iterator[Case]:
     with zipfile.ZipFile(folder / "bomb.npz", "a") as archive:
         archive.writestr("y_train.npy", makers.npy("(3000,)", "|u1", bytes(range(250)) * 12))
     yield "a zip bomb", partial(load, folder / "bomb.npz")
-    makers.zeros_bzip2(folder / "tight.npz", 2000)
-    yield "a bzip2 bomb of 2 GB", partial(load, folder / "tight.npz")
+    for name, packing in {"bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}.items():
+        makers.zeros_packed(folder / f"{name}.npz", 2000, packing)
+        yield f"a {name} bomb of 2 GB", partial(load, folder / f"{name}.npz")
     zeros_npz(folder / "grows.npz", "x_train", 1900)
     with zipfile.ZipFile(folder / "grows.npz", "a") as archive:
         archive.writestr("y_train.npy", makers.npy("(1900,)", "|u1", bytes(range(190)) * 10))

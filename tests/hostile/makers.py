@@ -159,9 +159,9 @@ def sparse_keys(path: Path, lines: int, keys: int, within: str) -> None:
         for line in range(lines)))  # fmt: skip
 
 
-def zeros_bzip2(path: Path, rows: int) -> None:
+def zeros_packed(path: Path, rows: int, packing: int) -> None:
     """An archive whose array of rows × 10^6 zeros weighs next to nothing."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+    with zipfile.ZipFile(path, "w", packing) as archive:
         with archive.open("x_train.npy", "w") as file:
             file.write(npy(f"({rows}, {10**6})", "|u1", b""))
             for _ in range(rows):

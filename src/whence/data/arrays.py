@@ -33,13 +33,16 @@ SPLITS = ("train", "dev", "test")
 PAIRS = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 """Names of inputs and labels that are not divided into splits yet."""
 
-# Bytes that arrays may become together, of whatever size they are: deflate shrinks one-hot rows to a thousandth. Other packers
-# shrink zeros to a millionth, and get what any file gets.
+# Bytes that arrays may become together, of whatever size they are: deflate shrinks one-hot rows to a thousandth. LZMA shrinks
+# zeros to a seven-thousandth, and gets what any file gets.
 _FREE = 2 << 30
 _WHOLE = ""  # the split of what has none
 _HEADER = 16_384  # bytes; NumPy itself refuses headers above 10,000
 _DEFLATE = 1_032  # how many times its size deflate can unpack to, at most
 _PIECE = 1 << 20
+_TIGHT_PIECE = 1 << 12  # zipfile unpacks LZMA without a limit, as many packed bytes at once as are asked for
+# bzip2 shrinks zeros to a millionth, so that even a few packed bytes are too many to unpack at once; NumPy writes the first two.
+_PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
 # What zipfile meets damage with; passwords give RuntimeError, unknown packing NotImplementedError.
 _DAMAGE = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
            OSError, ValueError, RuntimeError, NotImplementedError, IndexError, OverflowError)  # fmt: skip
@@ -77,7 +80,7 @@ class _Member:
     fortran: bool
     offset: int  # of the data behind the header
     packed: int  # bytes in the archive
-    tight: bool  # packed by something that shrinks more than deflate
+    tight: bool  # packed by LZMA
     becomes: np.dtype  # what it is read as
 
     @property
@@ -172,6 +175,10 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[_Member, _
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Path, *, labels: bool) -> _Member:
     where = f"{path}, array {name}"
+    if info.compress_type not in _PACKED_BY:
+        raise WhenceError("an array packed in a way that is not read", where=where,
+                          got="bzip2" if info.compress_type == zipfile.ZIP_BZIP2 else f"method {info.compress_type}",
+                          expected="stored, deflate or lzma", mend="Write it with numpy.savez_compressed.")  # fmt: skip
     with archive.open(info) as file:
         head = io.BytesIO(file.read(_HEADER))
     try:
@@ -187,7 +194,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, path: Pa
     if not shape or any(size < 0 for size in shape):
         raise WhenceError("an array without rows", where=where, got=f"shape {list(shape)}",
                           expected="[N, ...]")  # fmt: skip
-    tight = info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    tight = info.compress_type == zipfile.ZIP_LZMA
     becomes = np.dtype(np.uint8 if len(shape) > 2 else np.float32)
     if labels:
         becomes = np.dtype(f"U{dtype.itemsize}") if dtype.kind == "S" else dtype
@@ -277,9 +284,9 @@ def _fill(archive: zipfile.ZipFile, member: _Member, target: np.ndarray, path: P
 def _read(file: io.BufferedIOBase, array: np.ndarray, member: _Member, path: Path) -> None:
     """Fill an array with the next bytes of a member."""
     flat = array.reshape(-1).view(np.uint8)
-    done = 0
+    done, piece = 0, _TIGHT_PIECE if member.tight else _PIECE
     while done < flat.size:
-        count = file.readinto(flat.data[done : done + _PIECE])
+        count = file.readinto(flat.data[done : done + piece])
         if not count:
             raise WhenceError("an array that is cut off", where=f"{path}, array {member.name}",
                               got=f"{done} bytes", expected=f"{flat.size}", mend="Copy the file again.")  # fmt: skip

@@ -244,6 +244,8 @@ def _header(stored: Stored, where: Callable[[], str], most: int = _MOST_PIXELS) 
                                       mend="Scale it down first.")  # fmt: skip
                 turned = _exif(image).get(_ORIENTATION) in _TURNED
                 gray = image.mode in _GRAY
+    except WhenceError:
+        raise
     except _DAMAGE as error:
         raise _unreadable(stored, error, where()) from error
     return _Header((height, width) if turned else (width, height), gray, weight)
