@@ -58,7 +58,7 @@ def test_what_is_needed_reaches_it():
         fewer = resolution(1446, 512, runs=needed["runs"] - 1)
         more = resolution(1446, 512, groups=needed["ids"] + 1)
         assert fewer.agreement < wanted and more.agreement < wanted
-    with pytest.raises(WhenceError, match="cannot be reached: got 1.0"):
+    with pytest.raises(WhenceError, match="out of range in agreement: got 1.0"):
         found.needed(1.0)
 
 

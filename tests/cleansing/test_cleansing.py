@@ -155,7 +155,7 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
         ({"drop": "1%", "relabel": True}, "changes that cannot be told apart in cleanse: got drop and relabel"),
         ({"by": "loss"}, "unknown by in by: got 'loss', expected influence or p_wrong"),
         ({"method": "magic"}, "unknown method in method: got 'magic'"),
-        ({"seeds": 1}, "an option out of range in seeds: got 1, expected an integer of at least 2"),
+        ({"seeds": 1}, "an option out of range in seeds: got 1, expected an integer from 2 to 1000000"),
         ({"runs": 0}, "an option out of range in runs: got 0"),
         ({"level": 1.0}, "an option out of range in level"),
         (

@@ -268,6 +268,8 @@ def test_mistakes(run):
         (lambda: retrain(run, kind="jackknife"), "unknown kind"),
         (lambda: retrain(run, level="class"), "unknown level"),
         (lambda: retrain(run, kind="removal", rows=[[12]]), "no training row of that id"),
+        (lambda: retrain(run, fraction=1.0), "out of range in fraction: got 1.0, expected a number between 0 and 1"),
+        (lambda: retrain(run, subsets=1), "out of range in subsets: got 1, expected an integer from 2 to 1000000"),
         (lambda: retrain(run, seeds=0), "out of range in seeds: got 0"),
         (lambda: retrain(run, jobs=0), "out of range in jobs: got 0"),
         (lambda: retrain(run, subsets=2, seeds=1, fit=lambda data, seed: 7), "a fit that gives no model"),

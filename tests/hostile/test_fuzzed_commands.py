@@ -179,6 +179,7 @@ def options(draw: st.DrawFn) -> list[str]:
     ]
 
 
+OTHER = "OTHER"  # another run of the same data
 LATER: dict[str, list[list[Any]]] = {
     "influence": [
         [], ["--targets", "test"], ["--targets", "dev"], ["--targets", "x"], ["--targets", "x.csv"], ["--method", "turnover"],
@@ -188,7 +189,29 @@ LATER: dict[str, list[list[Any]]] = {
         ["--device", "x"], ["--json"],
     ],
     "audit": [[], ["--method", "turnover"], ["--method", "x"], ["--show", "-1"], ["--show", "3"], ["--json"]],
-    "report": [[], ["--targets", "test"], ["--targets", "x"], ["--top", "0"], ["--method", "turnover"], ["--out", "."], ["--json"]],
+    "report": [
+        [], ["--targets", "test"], ["--targets", "x"], ["--top", "0"], ["--method", "turnover"], ["--out", "."], ["--json"],
+        ["--against", OTHER], ["--against", OTHER, "--method", "kernel"], ["--against", OTHER, "--top", "0"],
+        ["--against", OTHER, "--method", "x"], ["--against", "."], ["--against", "x"], ["--against", ""],
+    ],
+    "evaluate": [
+        *([*option, "--subsets", "2", "--seeds", "1"] for option in (
+            [], ["--json"], ["--method", "turnover"], ["--method", "kernel", "--method", "x"], ["--targets", "x"], ["--targets", "dev"],
+            ["--kind", "leave-one-out"], ["--level", "group"], ["--fraction", "0"], ["--fraction", "nan"], ["--seed", 2**64],
+            ["--seed", 2**64 - 1], ["--seed", -(2**63) - 1], ["--seed", -1], ["--jobs", "0"], ["--jobs", 2**70], ["--name", "../x"],
+            ["--name", "é"],
+        )),
+        ["--subsets", "1"], ["--subsets", 2**64], ["--seeds", "0"], ["--seeds", 2**64],
+    ],
+    "cleanse": [
+        *([*option, "--seeds", "2"] for option in (
+            [], ["--drop", "1", "--json"], ["--drop", "0"], ["--drop", "nan"], ["--drop", "significant"], ["--drop", "1,x"],
+            ["--relabel"], ["--groups"], ["--groups", "1"], ["--by", "p_wrong"], ["--method", "turnover"], ["--method", "x"],
+            ["--runs", "2"], ["--runs", "0"], ["--runs", 2**64], ["--targets", "x"], ["--targets", "dev"], ["--seed", 2**64],
+            ["--seed", -(2**63)], ["--jobs", "0"], ["--name", "models"], ["--name", ""],
+        )),
+        ["--seeds", "1"], ["--seeds", 2**64],
+    ],
     "verify": [[], ["--rows", "0"], ["--rows", "x"], ["--json"]],
     "plan": [["--no-trial"], ["--no-trial", "--runs", "0"], ["--no-trial", "--targets", "0"]],
 }  # fmt: skip
@@ -225,12 +248,19 @@ def fitted(rows: Table, ending: str, given: list[str], later: tuple[str, int], a
         _sound(run, rows, json.loads(out) if "--json" in given else None)
 
         name, number = later
-        held = everything(folder)
         extra = LATER[name][number % len(LATER[name])]
+        if OTHER in extra:
+            extra = [folder / "other" if part == OTHER else part for part in extra]
+            command(
+                "fit", data, "--out", folder / "other", "--epochs", 1, *_defaults(given), *given, "--learning-rate", 0.1
+            )
+        held = everything(folder)
         code, out, err = command(name, *([data, *given, *_defaults(given)] if name == "plan" else [run]), *extra)
         if code == 2:
             refused(code, out, err)
-            assert everything(folder) == held
+            now = everything(folder)
+            assert all(now[file] == content for file, content in held.items())
+            assert all(_is_kept(file) for file in set(now) - set(held)), sorted(set(now) - set(held))
         else:
             assert code == 0 and out and "Traceback" not in err, (name, extra, code, out, err)
             if name == "influence" and "--shard" not in extra:
@@ -240,6 +270,14 @@ def fitted(rows: Table, ending: str, given: list[str], later: tuple[str, int], a
         if code:
             refused(code, out, err)
         assert everything(folder) == held, "another fit changed the run"
+
+
+def _is_kept(file: str) -> bool:
+    """Whether a command that fails while it trains, or scores a second time, may leave a file: finished parts of its work."""
+    return (
+        file.startswith(("run/scores/", "other/scores/", "run/truth/", "run/cleanse/models/"))
+        and "evaluation" not in file
+    )
 
 
 def _defaults(given: list[str]) -> list[str]:
@@ -279,7 +317,7 @@ def _scores(path: Path) -> None:
 
 
 ENDINGS = st.sampled_from(["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
-ASKED = st.tuples(st.sampled_from(sorted(LATER)), st.integers(0, 50))
+ASKED = st.tuples(st.sampled_from(sorted(LATER)), st.integers(0, 99))
 
 
 @given(rows=tables(), ending=ENDINGS, given=options(), later=ASKED, again=options())
