@@ -28,7 +28,7 @@ MISTAKES = {
     "not a number": (["--features", "x,z", "--label", "label", "--epochs", "many"], None, "'many' is not a valid integer"),
     "unknown model": (["--features", "x,z", "--label", "label", "--model", "gpt"], None, "unknown model in --model"),
     "unknown option": (["--features", "x,z", "--label", "label", "--lable", "x"], None, "No such option.*--lable"),
-    "bad scheme": (["--features", "x,z", "--label", "label", "--scheme", "odd"], None, "unknown mask scheme"),
+    "bad scheme": (["--features", "x,z", "--label", "label", "--scheme", "odd"], None, "unknown scheme in --scheme"),
     "bad masked": (["--features", "x,z", "--label", "label", "--masked", "layer9"], None, "no module of that name"),
 }  # fmt: skip
 
