@@ -150,6 +150,8 @@ ONLY = {"cleanse rows": ("rows",), "cleanse labels": ("relabel", "by"), "cleanse
         "report against": ("path", "audit", "against", "top"), "resolution of a run": ("units", "runs", "groups", "rows"),
         "influence by kronecker": ("damping", "share", "looks"), "influence by turnover": ("precision", "null_masks", "keep_top"),
         "evaluation.retrain without rows": ("rows", "level"), "evaluation.retrain by groups": ("rows", "subsets")}  # fmt: skip
+SEEDED = ("attach", "TurnOverDropout", "fit", "load", "prepare", "cleanse", "masks.keep_bits", "evaluation.retrain", "evaluation.lds",
+          "evaluation.brittleness", "evaluation.memorization_agreement")  # fmt: skip
 DEFAULTS = {name: field.default for name, field in whence.options.TrainingOptions.__dataclass_fields__.items()}
 # Results, a module, what takes no argument, and what is said of data of its own (tests/data).
 OTHERS = {"Audit", "Cleansing", "Comparison", "Dataset", "Ensemble", "GroupEffects", "Scores", "WhenceError", "checkpoint_contexts", "full",
@@ -205,3 +207,20 @@ def test_bad_arguments(world: World, name: str, monkeypatch: pytest.MonkeyPatch)
 def test_all_of_the_public_functions_are_called() -> None:
     public = {*whence.__all__, *(f"evaluation.{name}" for name in whence.evaluation.__all__)}
     assert public <= {*CALLS, *OTHERS}
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**64 - 1])
+def test_a_seed_is_an_integer_of_64_bits_wherever_one_is_asked_for(world: World, seed: int) -> None:
+    for name in SEEDED:
+        function, right = CALLS[name](world)
+        places = {argument: world.home / f"{name} {seed}" for argument in ("out",) if argument in right}
+        with torch.random.fork_rng(devices=[]):
+            function(**{**right, **places, "seed": seed})
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 0.5, math.nan, "0", None, True])
+def test_another_seed_is_refused_in_the_same_words(world: World, seed: Any) -> None:
+    for name in SEEDED:
+        function, right = CALLS[name](world)
+        with pytest.raises(WhenceError, match="in seed: got .*, expected an integer"):
+            function(**{**right, "seed": seed})

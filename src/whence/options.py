@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from whence.arguments import is_number
+from whence.arguments import is_number, seed_of
 from whence.augmentation import AUGMENTATIONS
 from whence.errors import WhenceError
 
@@ -50,7 +50,7 @@ class TrainingOptions:
     patience: int | None = _option(
         None, "stop after this many epochs without a lower dev loss, and keep the best epoch", low=1
     )
-    seed: int = _option(0, "of the order of instances and of ordinary dropout", low=-(2**63), high=2**64 - 1)
+    seed: int = _option(0, "of the order of instances and of ordinary dropout")
     device: str = _option(
         "auto", "where to train: cpu, cuda, cuda:1, mps, or auto, which takes a GPU where there is one"
     )
@@ -66,6 +66,9 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             value, rule = getattr(self, option.name), option.metadata
+            if option.name == "seed":
+                object.__setattr__(self, "seed", seed_of(value))
+                continue
             if value is None and option.default is None:
                 continue
             wanted = type(option.default) if option.default is not None else int

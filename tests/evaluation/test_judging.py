@@ -67,6 +67,9 @@ def test_mistakes_take_one_line(whence, fitted):
         (("--fraction", 1), "out of range in --fraction: got 1.0, expected a number between 0 and 1"),
         (("--level", "instance"), "scores of groups cannot foretell what single instances do"),
         (("--jobs", 0), "out of range in --jobs: got 0"),
+        (("--seed", 2**64), "out of range in --seed: got 18446744073709551616, expected an integer of 64 bits"),
+        (("--seed", -(2**63) - 1), "out of range in --seed"),
+        (("--method", "turnover", "--method", "magic"), "unknown method in --method"),
         (("--name", "../elsewhere"), "not a name for retrainings"),
         (("--targets", "tset"), "no split named 'tset'"),
     ):

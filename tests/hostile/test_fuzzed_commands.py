@@ -274,10 +274,8 @@ def fitted(rows: Table, ending: str, given: list[str], later: tuple[str, int], a
 
 def _is_kept(file: str) -> bool:
     """Whether a command that fails while it trains, or scores a second time, may leave a file: finished parts of its work."""
-    return (
-        file.startswith(("run/scores/", "other/scores/", "run/truth/", "run/cleanse/models/"))
-        and "evaluation" not in file
-    )
+    places = ("run/scores/", "other/scores/", "run/truth/", "run/cleanse/models/")
+    return file == "run/cleanse" or (f"{file}/".startswith(places) and "evaluation" not in file)
 
 
 def _defaults(given: list[str]) -> list[str]:
