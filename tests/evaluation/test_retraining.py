@@ -132,6 +132,9 @@ def test_a_directory_keeps_extends_and_refuses(run, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(WhenceError, match="not a directory in .*file"):
+        retrain(run, "test", subsets=2, seeds=1, out=tmp_path / "file")
     with pytest.raises(WhenceError, match="a directory that holds no ground truth"):
         retrain(run, subsets=2, out=foreign)
     (out / "00003-1.safetensors").unlink()

@@ -83,6 +83,8 @@ def retrain(
     """
     check_retraining(kind, subsets=subsets, fraction=fraction, seeds=seeds, seed=seed, jobs=jobs)
     out = None if out is None else as_path(out, "out")
+    if out is not None and out.exists() and not out.is_dir():
+        raise WhenceError("not a directory", where=str(out), mend="Name a directory for the retrainings.")
     if rows is not None and not isinstance(rows, list | tuple | np.ndarray):
         raise WhenceError("no list of rows", where="rows", got=f"{rows!r:.60}", expected="ids, or lists of them")
     recipe = recipe_of(instance_of(run, Run, "run"), fit)
