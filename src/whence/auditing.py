@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from whence.arguments import instance_of, one_of
+from whence.arguments import instance_of
 from whence.data import Classification, Dataset
 from whence.data.tasks import LanguageModeling, well_formed
 from whence.errors import WhenceError
 from whence.estimators.derived import derived
-from whence.estimators.dispatch import METHODS, choose
+from whence.estimators.dispatch import choose, method_named
 from whence.estimators.memorization import Memories, memories
 from whence.forward import predict
 from whence.groups import GroupEffects, group_effects
@@ -55,8 +55,10 @@ class Audit:
         return f"Audit({len(self.table):,} training instances: {kinds})"
 
     def check_is_of(self, train: Dataset, where: str) -> None:
-        """Raises:
-        WhenceError: the audit is of other instances.
+        """Refuse an audit of other instances than ``train``.
+
+        Raises:
+            WhenceError: so it is.
         """
         if self.table["id"].to_pylist() != train.ids.tolist():
             raise WhenceError("an audit of other data", where=where, got=f"{self.table.num_rows} rows",
@@ -139,7 +141,7 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     Returns:
         The audit; with a run directory it is also written to RUN/audit.parquet and, of a run with groups, RUN/groups.parquet.
     """
-    one_of(method, ("auto", *METHODS), "method")
+    method_named(method)
     if isinstance(instance_of(run, Run, "run").task, LanguageModeling):
         raise _without_labels(run)
     with run.in_use():

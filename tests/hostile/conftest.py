@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import whence
+from whence.data import Classification, Dataset, Regression
+from whence.data.inputs import ArrayInputs
 from whence.data.loading import Source
 from whence.models import prepare
 
@@ -48,3 +52,30 @@ def run(made: Path, tmp_path: Path) -> Path:
     """A copy of the run."""
     shutil.copytree(made, tmp_path / "run")
     return tmp_path / "run"
+
+
+def network(inputs: int, outputs: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(inputs, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, outputs))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[whence.Run]:
+    """A classifier, one with groups, a regression, and the first from other weights, of a dozen instances each."""
+    generator, count = np.random.default_rng(0), 12
+    inputs, targets = generator.normal(size=(count, 3)).astype(np.float32), np.arange(count) % 2
+    made = []
+    for number, (task, groups) in enumerate(
+        [
+            (Classification(("a", "b")), None),
+            (Classification(("a", "b")), np.arange(count) // 3),
+            (Regression(), None),
+            (Classification(("a", "b")), None),
+        ]
+    ):
+        aims = targets.astype(np.int64) if isinstance(task, Classification) else inputs[:, 0]
+        data = Dataset(np.arange(count) + 5, ArrayInputs(inputs), aims, task, groups=groups)
+        out = tmp_path_factory.mktemp("small") / str(number)
+        model = whence.attach(network(3, task.outputs), seed=number)
+        made.append(whence.fit(model, data, dev=data, test=data, out=out, epochs=1, device="cpu"))
+    return made

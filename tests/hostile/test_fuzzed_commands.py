@@ -198,7 +198,7 @@ LATER: dict[str, list[list[Any]]] = {
         *([*option, "--subsets", "2", "--seeds", "1"] for option in (
             [], ["--json"], ["--method", "turnover"], ["--method", "kernel", "--method", "x"], ["--targets", "x"], ["--targets", "dev"],
             ["--kind", "leave-one-out"], ["--level", "group"], ["--fraction", "0"], ["--fraction", "nan"], ["--seed", 2**64],
-            ["--seed", 2**64 - 1], ["--seed", -(2**63) - 1], ["--seed", -1], ["--jobs", "0"], ["--jobs", 2**70], ["--name", "../x"],
+            ["--seed", 2**64 - 1], ["--seed", -(2**63) - 1], ["--seed", -1], ["--jobs", "0"], ["--name", "../x"],
             ["--name", "é"],
         )),
         ["--subsets", "1"], ["--subsets", 2**64], ["--seeds", "0"], ["--seeds", 2**64],

@@ -29,7 +29,7 @@ from whence.cleansing.results import Cleansing, Step
 from whence.cleansing.retrained import Trainings
 from whence.cleansing.treatments import NONE, OTHER_GROUPS, RANDOM, SAME_LABELS, Treatment, controls, treated
 from whence.errors import WhenceError
-from whence.estimators.dispatch import METHODS, choose, target_instances
+from whence.estimators.dispatch import choose, method_named, target_instances
 from whence.evaluation.recipes import OwnLoop, recipe_of
 from whence.evaluation.subsets import MOST
 from whence.evaluation.workers import check_jobs
@@ -103,7 +103,7 @@ def cleanse(
     check_jobs(jobs)
     seeds, runs = whole(seeds, "seeds", low=2, high=MOST), whole(runs, "runs", high=MOST)
     seed, level = seed_of(seed), share_of(level, "level")
-    by, method = one_of(by, BY, "by"), one_of(method, ("auto", *METHODS), "method")
+    by, method = one_of(by, BY, "by"), method_named(method)
     action, amounts = _asked(drop, relabel, groups, rows)
     _refuse_idle(action, by, method, runs)
     judged_by_its_choice = ("train", "errors") + (

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from whence.arguments import one_of
 from whence.cli.answers import answer, counted, finite, full_path, on_terminal
 from whence.cli.failures import interruptible, typed
 from whence.cli.options import METHODS, RUN, as_json, run_argument
@@ -147,7 +146,7 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
              seeds: int, seed: int, jobs: int, name: str | None, as_json: bool) -> None:  # fmt: skip
     """Retrain without parts of the data, and see whether scores foretold what happens. Given again, it resumes."""
     from whence.estimators import influence as score
-    from whence.estimators.dispatch import METHODS as KNOWN
+    from whence.estimators.dispatch import method_named
     from whence.evaluation.judging import check
     from whence.evaluation.judging import evaluate as judge
     from whence.run import open_run
@@ -161,7 +160,7 @@ def evaluate(run: str, targets: str | None, methods: tuple[str, ...], kind: str,
     with interruptible(lambda: "finished retrainings are kept"), opened.in_use():
         with typed(**{option: f"--{option}" for option in (*numbers, "level", "method")}):
             for method in methods:
-                one_of(method, ("auto", *KNOWN), "method")
+                method_named(method)
             check(opened, kind, level, **numbers)
         made = [score(opened, targets, method=method, progress=on_terminal()) for method in methods]
         found = judge(opened, {str(one.info["method"]): one for one in made}, targets, kind=kind, level=level, name=name,

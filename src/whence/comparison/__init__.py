@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence import auditing
-from whence.arguments import instance_of, one_of, whole
+from whence.arguments import instance_of, whole
 from whence.auditing import Audit
 from whence.comparison.issues import Issues, compare_issues
 from whence.comparison.paired import Paired, compare_predictions
@@ -15,7 +15,7 @@ from whence.comparison.rankings import Rankings, compare_rankings
 from whence.comparison.settings import Setting, compare_settings, only_seeds_differ
 from whence.comparison.shared import Shared, shared_instances
 from whence.errors import WhenceError
-from whence.estimators.dispatch import METHODS
+from whence.estimators.dispatch import method_named
 from whence.run import Run
 
 __all__ = ["Comparison", "Issues", "Paired", "Rankings", "Setting", "Shared", "compare"]
@@ -85,7 +85,7 @@ def compare(
     instance_of(run, Run, "run")
     instance_of(other, Run, "other")
     top, limit = whole(top, "top"), whole(limit, "limit")
-    one_of(method, ("auto", *METHODS), "method")
+    method_named(method)
     if not (
         isinstance(audits, tuple | list) and len(audits) == 2 and all(isinstance(one, Audit | None) for one in audits)
     ):

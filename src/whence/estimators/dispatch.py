@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from tqdm import tqdm
 
-from whence.arguments import instance_of, whole
+from whence.arguments import instance_of, one_of, whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import Estimator, InstanceEstimator, MaskEstimator, Method, at_rows
@@ -28,7 +28,7 @@ from whence.score_making import compute
 from whence.score_store import begun
 from whence.scores import Labels, Scores
 
-__all__ = ["MASKED", "METHODS", "choose", "influence", "target_instances"]
+__all__ = ["MASKED", "METHODS", "choose", "influence", "method_named", "target_instances"]
 
 METHODS: dict[str, Method] = {
     "turnover": Turnover,
@@ -95,10 +95,8 @@ def influence(
     """
     instance_of(run, Run, "run")
     wanted = quantity_named(run.loss if isinstance(quantity, str) and quantity == "loss" else quantity, run.task)
-    if not isinstance(level, str) or level not in ("auto", "instance", "group"):
-        raise WhenceError("unknown level", got=repr(level), expected="auto, instance or group")
-    if not isinstance(method, str) or method not in ("auto", *METHODS):
-        raise WhenceError("unknown method", got=repr(method), expected=f"auto, {', '.join(METHODS)}")
+    one_of(level, ("auto", "instance", "group"), "level")
+    method_named(method)
     keep_top, null_masks = whole(keep_top, "keep_top"), whole(null_masks, "null_masks", low=0)
     block_rows = None if block_rows is None else whole(block_rows, "block_rows")
     if not isinstance(keep_matrix, bool):
@@ -164,6 +162,15 @@ def influence(
             while_made=run.in_use,
             progress=bar.update,
         )
+
+
+def method_named(method: Any) -> str:
+    """The name of a method, or "auto".
+
+    Raises:
+        WhenceError: it is another.
+    """
+    return one_of(method, ("auto", *METHODS), "method")
 
 
 def choose(run: Run, quantity: Quantity) -> str:

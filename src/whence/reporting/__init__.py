@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from whence.arguments import instance_of, one_of, whole
+from whence.arguments import instance_of, whole
 from whence.auditing import Audit
 from whence.errors import WhenceError
-from whence.estimators.dispatch import METHODS
+from whence.estimators.dispatch import method_named
 from whence.reporting.findings import Finding, findings
 from whence.reporting.gather import gather
 from whence.reporting.headings import run_name
@@ -82,7 +82,7 @@ def report(
             "not a file", where=str(target), got="a directory", expected="a file name such as report.html"
         )
     top, limit = whole(top, "top"), whole(limit, "limit")
-    one_of(method, ("auto", *METHODS), "method")
+    method_named(method)
     if audit is not None:
         instance_of(audit, Audit, "audit").check_is_of(run.train, "audit")
     with run.in_use():
