@@ -86,7 +86,7 @@ def test_auto():
 def test_errors():
     run = trained(epochs=1)
     for arguments, message in [
-        ({"method": "magic"}, "unknown method: got 'magic', expected auto, turnover, first_order, kernel, kronecker"),
+        ({"method": "magic"}, "in method: got 'magic', expected auto or turnover or first_order or kernel or kronecker"),
         ({"targets": "val"}, "no split named 'val' in the run: got only train, dev, test"),
         ({"method": "kernel", "quantity": "accuracy"}, "without a gradient in method kernel.*method turnover"),
         ({"method": "first_order", "quantity": "accuracy"}, "without a gradient in method first_order"),
