@@ -10,7 +10,9 @@ import numpy as np
 
 from whence.errors import WhenceError
 
-__all__ = ["all_of", "instance_of", "is_integer", "is_number", "numbers", "one_of", "seed_of", "share_of", "whole"]
+__all__ = [
+    "all_of", "flag", "instance_of", "is_integer", "is_number", "numbers", "one_of", "seed_of", "share_of", "whole",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -60,6 +62,17 @@ def one_of(value: Any, names: Iterable[str], where: str) -> str:
     known = list(names)
     if not isinstance(value, str) or value not in known:
         raise WhenceError(f"unknown {where}", where=where, got=repr(value), expected=" or ".join(known))
+    return value
+
+
+def flag(value: Any, where: str) -> bool:
+    """True or False.
+
+    Raises:
+        WhenceError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise WhenceError("an argument of the wrong type", where=where, got=f"{value!r:.60}", expected="True or False")
     return value
 
 

@@ -235,7 +235,7 @@ def group_effects(
     by_name = isinstance(kernel, str) and kernel in ("auto", "kronecker", "kernel")
     if not (kernel is None or isinstance(kernel, Scores) or by_name):
         raise WhenceError("unknown kernel", got=f"{kernel!r:.60}", expected="auto, kronecker, kernel, scores or None")
-    wanted = quantity_named(run.loss if isinstance(quantity, str) and quantity == "loss" else quantity, run.task)
+    wanted = quantity_named(quantity, run.task, run.loss)
     data = target_instances(run, targets)
     sample = _affordable(run, data, null_masks)
     label = targets if isinstance(targets, str) else "given"

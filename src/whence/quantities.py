@@ -131,8 +131,14 @@ _LANGUAGE = {
 QUANTITIES = tuple(dict.fromkeys([*_CLASSIFICATION, *_REGRESSION]))
 
 
-def quantity_named(quantity: str | Quantity | LossFunction, task: Task) -> Quantity:
-    """The quantity of that name for a task; a function (outputs, targets) → [B] counts as a loss: lower is better."""
+def quantity_named(quantity: str | Quantity | LossFunction, task: Task, loss: Quantity | None = None) -> Quantity:
+    """The quantity of that name for a task; a function (outputs, targets) → [B] counts as a loss: lower is better.
+
+    Args:
+        loss: what "loss" means where a model was trained on one of its own.
+    """
+    if loss is not None and isinstance(quantity, str) and quantity == "loss":
+        return loss
     if isinstance(quantity, Quantity):
         return quantity
     if callable(quantity):

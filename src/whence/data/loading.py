@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
+from whence.arguments import flag, one_of, seed_of, whole
 from whence.data.builtin import BUILTIN
 from whence.data.dataset import Dataset
 from whence.data.labels import TASKS, TaskName
@@ -63,9 +62,11 @@ class Source:
             options["features"] = (options["features"],)
         elif isinstance(options["features"], list):
             options["features"] = tuple(options["features"])
-        options["limit"] = _whole("limit", options["limit"], 1, 2**63 - 1)
-        options["image_size"] = _whole("image_size", options["image_size"], 1, _LARGEST_SIDE)
-        options["seed"] = _whole("seed", options["seed"], -(2**63), 2**64 - 1)
+        options["limit"] = None if self.limit is None else whole(self.limit, "limit")
+        options["image_size"] = (
+            None if self.image_size is None else whole(self.image_size, "image_size", high=_LARGEST_SIDE)
+        )
+        options["seed"] = seed_of(self.seed)
         for name, value in options.items():
             object.__setattr__(self, name, value)
         features = options["features"]
@@ -78,14 +79,9 @@ class Source:
             if not isinstance(options[name], str | None):
                 raise WhenceError("an option of the wrong type", where=name, got=repr(options[name]),
                                   expected="the name of a column")  # fmt: skip
-        if self.seed is None or self.task not in TASKS:
-            wrong = "task" if self.task not in TASKS else "seed"
-            raise WhenceError("an option that does not exist", where=wrong, got=repr(options[wrong]),
-                              expected=" or ".join(TASKS) if wrong == "task" else "an integer")  # fmt: skip
-        if self.split_by not in _SPLIT_BY or not isinstance(self.drop_missing, bool):
-            wrong = "split_by" if self.split_by not in _SPLIT_BY else "drop_missing"
-            raise WhenceError("an option that does not exist", where=wrong, got=repr(options[wrong]),
-                              expected=" or ".join(_SPLIT_BY) if wrong == "split_by" else "True or False")  # fmt: skip
+        one_of(self.task, TASKS, "task")
+        one_of(self.split_by, _SPLIT_BY, "split_by")
+        flag(self.drop_missing, "drop_missing")
         if self.split_by == "group" and self.group is None:
             raise WhenceError("no groups to keep together", where="split_by", got="group",
                               mend="Name their column with --group.")  # fmt: skip
@@ -296,16 +292,6 @@ def _resolved(given: Any) -> str:
                           got=f"the ending {ending!r}" if ending else "no ending", expected=_understood(),
                           mend=f"Did you mean {near[0]}?" if near else "")  # fmt: skip
     return path.as_posix()
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int | None:
-    """An integer option in its range, or None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        expected = "an integer of at least 1" if low == 1 else "an integer of 64 bits"
-        raise WhenceError("an option out of range", where=name, got=repr(value), expected=expected)
-    return int(value)
 
 
 def _neighbors(path: Path) -> list[str]:

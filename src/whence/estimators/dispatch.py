@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from tqdm import tqdm
 
-from whence.arguments import instance_of, one_of, whole
+from whence.arguments import flag, instance_of, one_of, whole
 from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import Estimator, InstanceEstimator, MaskEstimator, Method, at_rows
@@ -94,15 +94,12 @@ def influence(
             that name belong to other data, weights or options, or to another version of the method.
     """
     instance_of(run, Run, "run")
-    wanted = quantity_named(run.loss if isinstance(quantity, str) and quantity == "loss" else quantity, run.task)
+    wanted = quantity_named(quantity, run.task, run.loss)
     one_of(level, ("auto", "instance", "group"), "level")
     method_named(method)
     keep_top, null_masks = whole(keep_top, "keep_top"), whole(null_masks, "null_masks", low=0)
     block_rows = None if block_rows is None else whole(block_rows, "block_rows")
-    if not isinstance(keep_matrix, bool):
-        raise WhenceError(
-            "an option of the wrong type", where="keep_matrix", got=repr(keep_matrix), expected="True or False"
-        )
+    flag(keep_matrix, "keep_matrix")
     if not _is_shard(shard):
         raise WhenceError("no such shard", where="shard", got=shard, expected="(rank, world) with 0 ≤ rank < world")
     if null_masks < FEWEST_MASKS:

@@ -90,7 +90,7 @@ class GroundTruth:
             WhenceError: it was not measured, or is neither better nor worse when larger.
         """
         known = [name for name in _SIGNS if name in self.values]
-        if quantity not in known:
+        if not isinstance(quantity, str) or quantity not in known:
             raise WhenceError("a quantity that was not measured", where="the ground truth", got=repr(quantity),
                               expected=f"one of {', '.join(known)}")  # fmt: skip
         return _SIGNS[quantity] * self.values[quantity].astype(np.float64)
