@@ -81,8 +81,7 @@ class Zygote:
             action, number, error, kinds: what happens at the n-th operation on a file of these kinds.
             largest_file: bytes, as a limit of the process.
         """
-        if not self._waited_for:  # of a test that failed
-            self.wait()
+        self.settle()
         for part in ("out", "err", "pid"):
             Path(f"{self._log}.{part}").unlink(missing_ok=True)
         fault = {"action": action, "number": number, "error": error, "kinds": kinds}
@@ -92,6 +91,11 @@ class Zygote:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         self._waited_for = False
+
+    def settle(self) -> None:
+        """Wait for a command that nobody waited for, of a test that failed."""
+        if not self._waited_for:
+            self.wait()
 
     def wait(self) -> Ended:
         """How it ended."""
@@ -139,6 +143,8 @@ class Bench:
     def prepare(self, command: str) -> None:
         """Put the place of trials in the state in which a command is given."""
         before = self.state(COMMANDS[command].after)
+        for zygote in self._zygotes.values():
+            zygote.settle()
         shutil.rmtree(self.trial, ignore_errors=True)
         shutil.copytree(before, self.trial)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,8 @@ def stopped(bench, command, number):
     try:
         yield int(told)
     finally:
-        os.kill(int(told), signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it was killed
+            os.kill(int(told), signal.SIGCONT)
 
 
 def waits(bench, command):
