@@ -47,6 +47,8 @@ def initialize(model: nn.Module) -> None:
     """Weights normal with variance 2/fan-in (He et al. 2015), biases zero."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
+            if module.weight.is_meta:  # to draw weights that do not exist takes torch a second to learn
+                continue
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
