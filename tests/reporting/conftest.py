@@ -210,13 +210,16 @@ def look(browser: Any, width: int, *, dark: bool = False) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
 
-def exported(browser: Any) -> str:
-    """What the button of the list of training instances gives as CSV."""
-    browser.execute_script("""
+def exported(browser: Any, section: str = "instances") -> str:
+    """What the button of a section's list gives as CSV."""
+    browser.execute_script(
+        """
         window.blobs = [];
         URL.createObjectURL = (blob) => { blob.text().then((text) => window.blobs.push(text)); return "#"; };
-        document.querySelector("[data-csv]").click();
-    """)
+        document.querySelector(`#${arguments[0]} [data-csv]`).click();
+        """,
+        section,
+    )
     text: str = browser.execute_async_script("""
         const done = arguments[0];
         const wait = () => (window.blobs.length ? done(window.blobs[0]) : setTimeout(wait, 20));

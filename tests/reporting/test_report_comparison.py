@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reporting.conftest import HOSTILE, corrupted, look, numbers, pictures, texts, trained
+from tests.reporting.conftest import HOSTILE, corrupted, exported, look, numbers, pictures, texts, trained
 from tests.reporting.pages import Page
 from whence.comparison import Comparison, compare
 from whence.errors import WhenceError
@@ -222,3 +224,44 @@ def test_kinds_search_and_filters_of_changes(browser: Any, path: Path) -> None:
     )
     assert names(most)[0] in browser.execute_script(shown)
     assert np.isin(browser.execute_script(shown), [name for name in names(most) if names(most)[0] in name]).all()
+
+
+@pytest.mark.browser
+def test_what_is_listed_is_exported(browser: Any, tmp_path: Path) -> None:
+    """Of the kind that is shown, with what each run says; ids and labels that a spreadsheet would run are marked."""
+    data = pictures(errors=55)
+    names = np.array([f"=1+{row}" for row in range(len(data))], dtype=object)
+    data = replace(data, names=names)
+    runs = trained(data, epochs=2), trained(data, epochs=1, seed=1)
+    file = report(runs[0], tmp_path / "r.html", against=runs[1], limit=4)
+    page = Page.read(file).data
+    browser.get(file.as_uri())
+    kinds = {
+        section: [item["kind"] for item in page[name]]
+        for section, name in (("predictions", "changes"), ("instances", "audited"))
+    }
+    sizes = {}
+    for section, name, of_runs in (
+        (
+            "predictions",
+            "changes",
+            {"probability": "probability", "probability_of_label": "true_probability", "loss": "loss"},
+        ),
+        ("instances", "audited", {"p_wrong": "p_wrong", "memorization": "memorization"}),
+    ):
+        kind = max(set(kinds[section]), key=kinds[section].count)
+        browser.execute_script(
+            "document.querySelector(`#${arguments[0]} [data-kind=${arguments[1]}]`).click()", section, kind
+        )
+        rows = list(csv.DictReader(io.StringIO(exported(browser, section), newline="")))
+        items = [item for item in page[name] if item["kind"] == kind]
+        sizes[section] = len(rows)
+        assert [row["id"] for row in rows] == ["'" + page["instances"][item["i"]]["id"] for item in items]
+        for row, item in zip(rows, items, strict=True):
+            for run, said in zip(("first", "second"), item["runs"], strict=True):
+                assert {key: float(row[f"{run}_{key}"]) for key in of_runs} == {
+                    key: said[of] for key, of in of_runs.items()
+                }
+                shown = ("predicted", "predicted") if section == "predictions" else ("suggested_label", "to")
+                assert row[f"{run}_{shown[0]}"] == said[shown[1]]
+    assert min(sizes.values()) > 5

@@ -15,6 +15,7 @@ _SCRIPTS = (
     "cards.js",
     "tables.js",
     "lists.js",
+    "csv.js",
     "links.js",
     "keys.js",
     "comparison.js",

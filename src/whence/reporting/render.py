@@ -38,6 +38,7 @@ _REPORT = (
     "instance_table.js",
     "moves.js",
     "lists.js",
+    "csv.js",
     "links.js",
     "keys.js",
     "page.js",

@@ -118,6 +118,29 @@ const changes = list("changes", data.changes, {
   kinds: true,
 });
 const instances = list("audited", data.audited, { draw: { cards: { card: issueCard, page: PAGE.cards } }, kinds: true });
+// Export: all that match; first and second are the runs in the order of the heading.
+const KIND = {
+  gained: "better in first", lost: "better in second", other_error: "wrong in both, differently", same_error: "wrong in both, alike", right: "right in both",
+  both: "suspected by both", only_first: "suspected by first", only_second: "suspected by second", relabeled: "labeled differently",
+  only_first_data: "trained on by first", only_second_data: "trained on by second", named: "named for a prediction",
+};
+const byRun = (names) => ["first", "second"].flatMap((run) => names.map((name) => run + "_" + name));
+const exportOf = (name, matching, header, cellsOf) => {
+  const tools = document.querySelector(`[data-export="${name}"]`);
+  if (!tools) return;
+  tools.hidden = false;
+  tools.querySelector("[data-csv]").addEventListener("click", () => {
+    const rows = matching().map((item) => [cell(data.instances[item.i].id), ...cellsOf(item), cell(KIND[item.kind])]);
+    if (rows.length) save(csv(["id", ...header, "kind"], rows), data.names.join("-against-") + "-" + name);
+  });
+};
+const PREDICTED = data.regression ? ["predicted", "error"] : ["predicted", "probability", "probability_of_label", "loss"];
+exportOf("predictions", changes && changes.matching, ["label", ...byRun(PREDICTED)], (item) => [
+  cell(data.instances[item.i].label),
+  ...item.runs.flatMap((one) => [cell(one.predicted), ...(data.regression ? [one.loss] : [one.probability, one.true_probability, one.loss]).map(numeral)]),
+]);
+exportOf("instances", instances && instances.matching, byRun(["given_label", "suggested_label", "p_wrong", "memorization", "kind"]), (item) =>
+  item.runs.flatMap((one) => (one ? [cell(one.label), cell(one.to), numeral(one.p_wrong), numeral(one.memorization), one.kind] : ["", "", "", "", ""])));
 place("target", "predictions", "Held-out instance", data.changes, (item) => data.instances[item.i].id, (item) => [changeCard(item)]);
 place("instance", "instances", "Training instance", data.audited, (item) => data.instances[item.i].id, (item) => [openedPair(item)]);
 place("group", "groups", "Group", data.groups, (name) => name, (name) => [openedGroup(name)]);
