@@ -30,6 +30,7 @@ from whence.masks import exact_keep, keep_bits, mask_key
 
 SECTIONS = ("fused", "scores")
 IDS, UNITS, TARGETS = 65_536, 4_096, 4_096
+WIDTHS = [256, 1024, 1024, 100]
 
 
 def main() -> None:
@@ -85,10 +86,10 @@ def rate(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def scores(device: torch.device, rows: int, targets: int) -> dict[str, float]:
-    model = hidden_dropout([256, 1024, 1024, 100], bias=True)
+    model = hidden_dropout(WIDTHS, bias=True)
     whence.attach(model, ["5"])
     random = np.random.default_rng(0)
-    x, y = random.random((rows + targets, 256), np.float32), random.integers(0, 100, rows + targets)
+    x, y = random.random((rows + targets, WIDTHS[0]), np.float32), random.integers(0, WIDTHS[-1], rows + targets)
     test, found = np.arange(rows, rows + targets), {}
     with tempfile.TemporaryDirectory() as folder:
         data = (np.arange(rows), x[:rows], y[:rows])

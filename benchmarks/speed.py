@@ -9,8 +9,8 @@
            30. Error: standard deviation of the difference from the plain loop's scores, in standard deviations of these.
     step   a training step (forward, backward, AdamW) of a perceptron 784-512-512-10 at batch 128 with turn-over dropout behind both
            hidden layers, and of a head 384-1024-2 on MiniLM's features at batch 32, against ordinary dropout in the same places.
-    compiled   the perceptron's step under torch.compile(fullgraph=True), which refuses graph breaks. Needs a C++ compiler; not in
-           the short set.
+    compiled   both steps under torch.compile(fullgraph=True), which refuses graph breaks. Needs a C++ compiler; not in the short
+           set.
     masks  bits of masks per second and core, 4,096 ids × 1,024 units, at keep rates ½ and ¼.
     scale  first-order scores of 10⁴, 10⁵ and 10⁶ training instances × 1,000 targets behind a layer of 1,024 masked units, in blocks
            of 4,096 of which only the mean over targets is kept: seconds beside those of the bare product of [N, 1,024] and
@@ -27,6 +27,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -44,6 +45,11 @@ from whence.masks import keep_bits
 
 SECTIONS = ("demo", "step", "masks", "scale")
 SAMPLE, TRAIN, TARGETS, STEPS = 100, 3000, 200, 200
+COUNTS = (10_000, 100_000, 1_000_000)
+NETWORKS = (
+    ("perceptron 784-512-512-10, batch 128", [784, 512, 512, 10], 128, ""),
+    ("head 384-1024-2 on MiniLM's features, batch 32", [384, 1024, 2], 32, "head_"),
+)
 
 
 def main() -> None:
@@ -96,31 +102,27 @@ def demo(repeats: int) -> dict[str, Any]:
 
 def step(repeats: int) -> dict[str, Any]:
     """Training steps with masks next to those with ordinary dropout."""
-    found = {}
-    for name, widths, batch, key in (
-        ("perceptron 784-512-512-10, batch 128", [784, 512, 512, 10], 128, "step_vs_dropout"),
-        ("head 384-1024-2 on MiniLM's features, batch 32", [384, 1024, 2], 32, "head_step_vs_dropout"),
-    ):
-        masked, ordinary = (hidden_dropout(widths, bias=True) for _ in range(2))
-        whence.attach(masked)
-        took = step_seconds([masked, ordinary], widths, batch)
-        ratios = took[:, 0] / took[:, 1]
-        found[key] = float(np.median(ratios))
-        print(f"{name}: a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks "
-              f"{quartiles(ratios, 3)} times that")  # fmt: skip
-    return found
+    return {f"{key}step_vs_dropout": step_ratio(name, widths, batch) for name, widths, batch, key in NETWORKS}
 
 
 def compiled(repeats: int) -> dict[str, Any]:
-    """The same perceptron under torch.compile, which is told to refuse graph breaks."""
-    masked, ordinary = (hidden_dropout([784, 512, 512, 10], bias=True) for _ in range(2))
+    """The same under torch.compile, which is told to refuse graph breaks."""
+    of = partial(torch.compile, fullgraph=True)
+    return {
+        f"compiled_{key}step_vs_dropout": step_ratio(f"compiled without graph breaks, {name}", widths, batch, of)
+        for name, widths, batch, key in NETWORKS
+    }
+
+
+def step_ratio(name: str, widths: list[int], batch: int, of: Callable[[nn.Module], Any] = lambda model: model) -> float:
+    """The median of how many times as long a step with masks takes."""
+    masked, ordinary = (hidden_dropout(widths, bias=True) for _ in range(2))
     whence.attach(masked)
-    models = [torch.compile(model, fullgraph=True) for model in (masked, ordinary)]
-    took = step_seconds(models, [784, 512, 512, 10], 128)
+    took = step_seconds([of(masked), of(ordinary)], widths, batch)
     ratios = took[:, 0] / took[:, 1]
-    print(f"compiled without graph breaks: a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks "
+    print(f"{name}: a step with ordinary dropout takes {1e3 * np.median(took[:, 1]):.2f} ms; with masks "
           f"{quartiles(ratios, 3)} times that")  # fmt: skip
-    return {"compiled_step_vs_dropout": float(np.median(ratios))}
+    return float(np.median(ratios))
 
 
 def step_seconds(models: list[Any], widths: list[int], size: int) -> np.ndarray:
@@ -157,7 +159,7 @@ def masks(repeats: int) -> dict[str, Any]:
 def scale(repeats: int) -> dict[str, Any]:
     """First-order scores as the number of training instances grows, each in a process of its own."""
     found: dict[str, Any] = {}
-    for count in (10_000, 100_000, 1_000_000):
+    for count in COUNTS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             seconds, bare, peak = pool.submit(first_order_of, count, torch.get_num_threads()).result()
         found |= {
