@@ -27,6 +27,7 @@ _RIDGE = 0.3
 _LARGEST = 64  # pixels of a side; larger pictures are averaged down
 _SMALLEST, _MOST_CHANNELS = 8, 4
 _BATCH, _KEPT = 256, 2**30  # pictures at a time; bytes of features that are kept instead of being made again
+_MAPS_AT_ONCE = 2**20  # numbers in the largest maps; of more, to get memory takes longer than what is done in it
 
 
 def are_pictures(data: Dataset) -> bool:
@@ -129,13 +130,14 @@ class Looks:
         for filters, (mean, deviation) in self.layers:
             if found:
                 maps = F.relu(found[-1])
-                maps = F.max_pool2d(maps, 2) if min(maps.shape[2:]) >= 4 else maps
+                maps = _pooled(maps) if min(maps.shape[2:]) >= 4 else maps
             found.append((F.conv2d(maps, filters, padding=1) - mean) / deviation)
         return found
 
     def _features(self, data: Dataset, rows: np.ndarray) -> torch.Tensor:
-        maps = self._maps(_pictures(data, rows))
-        return torch.cat([F.adaptive_avg_pool2d(F.relu(one), _REGIONS).flatten(1) for one in maps], dim=1)
+        pictures = _pictures(data, rows)
+        at_once = max(1, _MAPS_AT_ONCE // (_WIDTHS[0] * pictures[0, 0].numel()))
+        return torch.cat([_averages(self._maps(some)) for some in pictures.split(at_once)])
 
 
 def _rows(data: Dataset) -> Iterator[np.ndarray]:
@@ -148,6 +150,18 @@ def _pictures(data: Dataset, rows: np.ndarray) -> torch.Tensor:
     assert isinstance(pictures, torch.Tensor)
     height, width = (min(side, _LARGEST) for side in pictures.shape[2:])
     return F.adaptive_avg_pool2d(pictures.float(), (height, width))
+
+
+def _pooled(maps: torch.Tensor) -> torch.Tensor:
+    """The largest of every 2 × 2; as ``max_pool2d``, which notes on a CPU also where they are, at ten times the cost."""
+    height, width = (side // 2 * 2 for side in maps.shape[2:])
+    rows = torch.maximum(maps[:, :, 0:height:2], maps[:, :, 1:height:2])
+    return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
+def _averages(maps: list[torch.Tensor]) -> torch.Tensor:
+    """Of what ReLUs leave of maps, in each region: [B, D]."""
+    return torch.cat([F.adaptive_avg_pool2d(F.relu(one), _REGIONS).flatten(1) for one in maps], dim=1)
 
 
 def _scales(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
