@@ -19,6 +19,7 @@ from functools import partial
 
 import torch
 
+from whence.estimators.base import ROUND
 from whence.estimators.cores import a_core_each
 from whence.quantities import Quantity, cross_entropy
 
@@ -55,6 +56,7 @@ class Affine:
         self.bias = torch.zeros_like(self.weight[:, 0]) if bias is None else bias.detach().float()
         self.targets, self.quantity = targets, quantity
         self._columns = max(1, _IN_CACHE // (_MASKS * len(self.weight)))
+        self._columns -= self._columns % ROUND if self._columns > ROUND else 0
         self._directions: dict[int, torch.Tensor] = {}
         self._fits = self.weight.numel() * len(features) <= _KEPT_NUMBERS
         self._above: torch.Tensor | None = None

@@ -16,12 +16,13 @@ from whence.errors import WhenceError
 from whence.run import Run
 from whence.scores import Labels
 
-__all__ = ["Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level", "at_rows",
-           "cholesky", "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "many_at_stake",
-           "mask_rows"]  # fmt: skip
+__all__ = ["ROUND", "Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level",
+           "at_rows", "cholesky", "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "many_at_stake",
+           "mask_rows", "rounded"]  # fmt: skip
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
+ROUND = 16  # columns
 _MEMBERS_AT_ONCE = 4096
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -214,6 +215,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+def rounded(matrix: torch.Tensor) -> torch.Tensor:
+    """[R, K], with columns of zeros up to a multiple of ROUND: a product of another number of columns takes half as long again."""
+    more = -matrix.shape[1] % ROUND
+    return nn.functional.pad(matrix, (0, more)) if more else matrix
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from whence.estimators.base import cholesky
+from whence.estimators.base import ROUND, cholesky, rounded
 
 __all__ = ["Classes", "Curvatures", "Demand", "by_classes", "matters"]
 
@@ -110,19 +110,21 @@ class Curvatures:
     """
 
     def __init__(self, width: int, demand: Demand) -> None:
-        self.moments = torch.zeros(len(demand.totals), width, width)
-        self.demand = demand
+        columns = width + -width % ROUND
+        self.moments = torch.zeros(len(demand.totals), columns, columns)
+        self.demand, self._width = demand, width
 
     def learn(self, reads: torch.Tensor, curvature: torch.Tensor) -> None:
         """Training instances [B, P, d] and the curvature of the loss in their outputs [B, C]."""
         for number, weight in enumerate(self.demand.weights(curvature).T):
             chosen = (weight >= self.demand.least[number]).nonzero()[:, 0]
-            rows = reads.index_select(0, chosen).mul_(weight[chosen].sqrt()[:, None, None]).flatten(0, 1)
+            rows = rounded(reads.index_select(0, chosen).mul_(weight[chosen].sqrt()[:, None, None]).flatten(0, 1))
             self.moments[number].addmm_(rows.T, rows)
 
     def inverses(self, ridge: float) -> list[torch.Tensor]:
         """(A_c + ridge·I)⁻¹, float32 [d, d] each."""
-        scaled = self.moments / self.demand.totals.clamp_min(1e-12)[:, None, None]
+        moments = self.moments[:, : self._width, : self._width]
+        scaled = moments / self.demand.totals.clamp_min(1e-12)[:, None, None]
         scaled.diagonal(dim1=1, dim2=2).add_(max(ridge, 1e-12))
         return [torch.cholesky_inverse(cholesky(moment)) for moment in scaled]
 

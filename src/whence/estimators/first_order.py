@@ -23,7 +23,7 @@ from whence.data import Dataset
 from whence.dropout import explicit
 from whence.errors import WhenceError
 from whence.estimators import fused
-from whence.estimators.base import Precision, distinct_masks, dtype_named, frozen, many_at_stake, mask_rows
+from whence.estimators.base import Precision, distinct_masks, dtype_named, frozen, many_at_stake, mask_rows, rounded
 from whence.estimators.softening import matched_temperature
 from whence.forward import evaluating, outputs
 from whence.masks import mask_key
@@ -69,7 +69,7 @@ class FirstOrder:
         if not quantity.differentiable:
             raise WhenceError("a quantity without a gradient", where="method first_order", got=quantity.name,
                               mend="Use method turnover, which takes any metric.")  # fmt: skip
-        self.run, self.quantity = run, quantity
+        self.run, self.quantity, self.targets = run, quantity, len(targets)
         self.ids = distinct_masks(run.train)
         self.layers = run.layers
         self.temperature = matched_temperature(run) if softened and run.task.kind == "classification" else 1.0
@@ -77,7 +77,9 @@ class FirstOrder:
             parts = [self._gradients(targets, start) for start in range(0, len(targets), _TARGETS_AT_ONCE)]
         # Of each layer [D, M], times what makes them those of flipped minus own: 1/(1 − q) − b/(q(1 − q)) is (q − b)/(q(1 − q)).
         self.gradients = [
-            (torch.cat(of_layer).T.contiguous() * (-quantity.helps / (layer.keep * (1 - layer.keep)))).to(self.dtype)
+            rounded(torch.cat(of_layer).T * (-quantity.helps / (layer.keep * (1 - layer.keep))))
+            .contiguous()
+            .to(self.dtype)
             for layer, of_layer in zip(self.layers.values(), zip(*parts, strict=True), strict=True)
         ]
 
@@ -98,7 +100,7 @@ class FirstOrder:
                 product = (bits.to(self.dtype).sub_(layer.keep) @ gradients).float()
             total = product if total is None else total.add_(product)
         assert total is not None  # a run has a masked layer
-        return total.cpu().numpy()
+        return total[:, : self.targets].cpu().numpy()
 
     def _gradients(self, targets: Dataset, start: int) -> list[torch.Tensor]:
         """∂Q(x; m)/∂m at m = 1 for some targets: of each layer float32 [m, D]."""

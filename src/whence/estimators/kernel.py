@@ -19,7 +19,7 @@ import torch
 
 from whence.data import Dataset
 from whence.errors import WhenceError
-from whence.estimators.base import instance_rows, many_at_stake
+from whence.estimators.base import instance_rows, many_at_stake, rounded
 from whence.estimators.head import features_of, find_head
 from whence.estimators.softening import matched_temperature
 from whence.forward import Mask, predict
@@ -92,10 +92,12 @@ class Kernel:
             * torch.eye(len(second_moment), dtype=torch.float64)
         )
         asked = _with_one(target_features).cpu().double()
-        whitened = torch.linalg.solve(second_moment + ridge, asked.T).float().contiguous()  # (H+1, M)
-        self.whitened, self.residuals, self.target_residuals = (
-            given.to(features.device) for given in (whitened, self.residuals, self.target_residuals)
+        whitened = torch.linalg.solve(second_moment + ridge, asked.T).float()
+        self.targets = len(targets)
+        self.whitened, self.asked = (  # (H+1, M), (C, M)
+            rounded(given).contiguous().to(features.device) for given in (whitened, self.target_residuals.T)
         )
+        self.residuals = self.residuals.to(features.device)
         self._similarity = features.new_empty(0)  # of a block; a new one costs as much as filling it
 
     def block(self, start: int, stop: int) -> np.ndarray:
@@ -103,11 +105,11 @@ class Kernel:
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         some = torch.from_numpy(rows).to(self.features.device)
-        scores = self.residuals[some] @ self.target_residuals.T  # (R, M)
+        scores = self.residuals[some] @ self.asked  # (R, M)
         if self._similarity.shape != scores.shape:
             self._similarity = torch.empty_like(scores)
         similarity = torch.mm(self.features[some], self.whitened[:-1], out=self._similarity).add_(self.whitened[-1])
-        return scores.mul_(similarity).cpu().numpy()
+        return scores.mul_(similarity)[:, : self.targets].cpu().numpy()
 
 
 def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> torch.Tensor:
@@ -143,8 +145,8 @@ def _second_moment(features: torch.Tensor) -> torch.Tensor:
     """Mean a aᵀ over instances [N, H], a one appended: float64 [H + 1, H + 1], pieces summed in double precision."""
     total = torch.zeros(features.shape[1] + 1, features.shape[1] + 1, dtype=torch.float64)
     for some in torch.split(features, 1024):
-        whole = _with_one(some)
-        total += (whole.T @ whole).cpu()
+        whole = rounded(_with_one(some))
+        total += (whole.T @ whole)[: len(total), : len(total)].cpu()
     return total / len(features)
 
 

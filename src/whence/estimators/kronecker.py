@@ -183,6 +183,10 @@ class Kronecker:
             if self.likeness is not None and looks is not None:
                 self.likeness.meet(looks[rows], classes, self.demand.amounts[rows])
         self.asking = [torch.cat(met) for met in asking]
+        for part in self.reading.parts:
+            part.met()
+        if self.likeness is not None:
+            self.likeness.met()
 
     def _weigh(self, likeness: Likeness, looks: float) -> None:
         """Give likeness so many times the weight of all layers together, by the root mean square of scores of some instances."""
@@ -218,7 +222,7 @@ class Kronecker:
             similar += part.similarity(look, c)
         if self.likeness is not None:
             similar += self.likeness.similarity(rows, c)
-        return places, similar.mul_(residuals[:, None])
+        return places, similar.mul_(residuals[:, None])[:, : len(self.asking[c])]
 
     def _classes(self, residuals: torch.Tensor) -> Classes:
         return Classes(residuals, per_class=self.reading.per_class)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from whence.data import Dataset
-from whence.estimators.base import evenly
+from whence.estimators.base import evenly, rounded
 from whence.estimators.components import leading, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
 from whence.estimators.random_features import Looks
@@ -46,7 +46,7 @@ class Likeness:
             self.kept[some] = project(features, self.basis)
             curvatures.learn(self.kept[some][:, None], curvature[some])
         self.inverses = curvatures.inverses(_DAMPING * float(self.kept.square().sum(1).mean()))
-        self.asked: list[list[torch.Tensor]] = [[] for _ in range(demand.amounts.shape[1])]
+        self._met: list[list[torch.Tensor]] = [[] for _ in range(demand.amounts.shape[1])]
         self.weight = 1.0
 
     def of(self, data: Dataset) -> torch.Tensor:
@@ -55,12 +55,16 @@ class Likeness:
 
     def meet(self, kept: torch.Tensor, classes: Classes, amounts: torch.Tensor) -> None:
         """The next targets, [B, d], and how much each wants of each class: [B, C]."""
-        for c, asked in enumerate(self.asked):
+        for c, met in enumerate(self._met):
             rows, _ = classes.of(c)
-            asked.append(kept[rows] @ self.inverses[self.demand.shared[c]] * amounts[rows, c, None])
+            met.append(kept[rows] @ self.inverses[self.demand.shared[c]] * amounts[rows, c, None])
+
+    def met(self) -> None:
+        """All targets have been met."""
+        self.asked = [rounded(torch.cat(met).T) for met in self._met]  # (d, M_c)
+        del self._met
 
     def similarity(self, rows: torch.Tensor, c: int) -> torch.Tensor:
-        """How alike training pictures (int64 [R]) and the targets that ask of class c are: float32 [R, M_c]."""
-        if len(self.asked[c]) > 1:
-            self.asked[c] = [torch.cat(self.asked[c])]
-        return self.kept.index_select(0, rows) @ (self.weight * self.asked[c][0]).T
+        """How alike training pictures (int64 [R]) and the targets that ask of class c are: float32 [R, M_c], and columns of zeros
+        up to a round number."""
+        return (self.kept.index_select(0, rows) @ self.asked[c]).mul_(self.weight)

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
+from whence.estimators.base import rounded
 from whence.estimators.components import leading, principal, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
 from whence.estimators.views import LayerView, mean_read
@@ -83,13 +84,17 @@ class Part:
         """The next targets, each seen under probes of the classes that it asks of, and how much of each class: [B, C]."""
         raise NotImplementedError
 
+    def met(self) -> None:
+        """All targets have been met."""
+        self.asked = [rounded(asked.T) for asked in self.asked]  # (d, M_c)
+
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         """Of what instances are compared by, what one class needs: instances int64 [R], each under one of its probes, int64 [R]."""
         raise NotImplementedError
 
     def similarity(self, picked: Look, c: int) -> torch.Tensor:
         """How alike R instances and the targets that ask of class c are in its curvature, times what the targets want: float32
-        [R, M_c]."""
+        [R, M_c], and columns of zeros up to a round number."""
         raise NotImplementedError
 
     def _solved(self, rows: torch.Tensor, c: int) -> torch.Tensor:
@@ -162,7 +167,7 @@ class Averaged(Part):
         return (look[0].index_select(0, rows),)
 
     def similarity(self, picked: Look, c: int) -> torch.Tensor:
-        return picked[0] @ self.asked[c].T
+        return picked[0] @ self.asked[c]
 
 
 class Factored(Part):
@@ -196,13 +201,17 @@ class Factored(Part):
             self.asked[c] = _joined(self.asked[c], self._solved(reads[rows], c))  # (M_c, d)
             self.moved[c] = _joined(self.moved[c], moves[rows, slots] * amounts[rows, c, None])  # (M_c, h)
 
+    def met(self) -> None:
+        super().met()
+        self.moved = [rounded(moved.T) for moved in self.moved]  # (h, M_c)
+
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         reads, moves = look
         return reads.index_select(0, rows), _under(moves, rows, slots)
 
     def similarity(self, picked: Look, c: int) -> torch.Tensor:
         reads, moves = picked
-        return (reads @ self.asked[c].T).mul_(moves @ self.moved[c].T)
+        return (reads @ self.asked[c]).mul_(moves @ self.moved[c])
 
     def _moves(self, view: LayerView) -> torch.Tensor:
         """[B, R, h], or [B, 1, h] where all classes share it."""
@@ -241,7 +250,7 @@ class Summed(Part):
         return (_under(look[0], rows, slots).flatten(1),)
 
     def similarity(self, picked: Look, c: int) -> torch.Tensor:
-        return picked[0] @ self.asked[c].T
+        return picked[0] @ self.asked[c]
 
 
 def pooled_moves(view: LayerView) -> torch.Tensor:

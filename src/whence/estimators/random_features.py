@@ -137,7 +137,7 @@ class Looks:
     def _features(self, data: Dataset, rows: np.ndarray) -> torch.Tensor:
         pictures = _pictures(data, rows)
         at_once = max(1, _MAPS_AT_ONCE // (_WIDTHS[0] * pictures[0, 0].numel()))
-        return torch.cat([_averages(self._maps(some)) for some in pictures.split(at_once)])
+        return torch.cat([_averages(self._maps(some)) for some in torch.split(pictures, at_once)])
 
 
 def _rows(data: Dataset) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 
 from whence.data import Classification, Dataset
 from whence.data.tasks import Task
-from whence.estimators.base import cholesky, evenly
+from whence.estimators.base import cholesky, evenly, rounded
 from whence.estimators.random_features import Looks, RidgeOnLooks
 from whence.estimators.reading import Features
 from whence.estimators.softening import matched_temperature
@@ -160,8 +160,8 @@ class LeftOut:
         """Features [B, D] and [B, E] of some training instances, and what is wanted of them [B, C]."""
         if not self.count:
             self._begin(first, others)
-        rows = pad(torch.cat([self._read(first, others), targets], dim=1), (0, 1), value=1.0)
-        self.moment += (rows.T @ rows).double()
+        rows = rounded(pad(torch.cat([self._read(first, others), targets], dim=1), (0, 1), value=1.0))
+        self.moment += (rows.T @ rows)[: len(self.moment), : len(self.moment)].double()
         self.count += len(rows)
 
     def solve(self) -> None:
@@ -175,7 +175,7 @@ class LeftOut:
             variance = centered[:columns, :columns].clone()
             variance.diagonal().add_(_RIDGE * float(variance.diagonal().sum().clamp_min(1e-12)))
             inverse = torch.cholesky_inverse(cholesky(variance))
-            self.models.append((inverse.float(), (inverse @ centered[:columns, width:-1]).float()))
+            self.models.append((rounded(inverse.float()), (inverse @ centered[:columns, width:-1]).float()))
 
     def without(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What each regression without each instance says of it, ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ): float32 [2, B, C]."""
@@ -189,7 +189,7 @@ class LeftOut:
         said, leverages = [], []
         for columns, (inverse, weights) in zip(self.widths, self.models, strict=True):
             mine = rows[:, :columns]
-            leverage = ((((mine @ inverse) * mine).sum(1) + 1) / self.count).clamp_max(1 - 1e-6)
+            leverage = ((((mine @ inverse)[:, :columns] * mine).sum(1) + 1) / self.count).clamp_max(1 - 1e-6)
             error = targets - mine @ weights - self.intercept
             said.append(targets - error / (1 - leverage)[:, None])
             leverages.append(leverage)
