@@ -128,7 +128,7 @@ def test_sst2(whence, tmp_path, shared_data):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("model", ["mlp:256,256", "conv:8,16,64"])
+@pytest.mark.parametrize("model", ["mlp:256,256", pytest.param("conv:8,16,64", marks=pytest.mark.long)])
 def test_fashion_mnist(whence, tmp_path, shared_data, model):
     run = tmp_path / "run"
     record = json.loads(whence("fit", shared_data / "fashion_mnist.npz", "--out", run, "--limit", 2000, "--epochs", 4, "--model", model,
