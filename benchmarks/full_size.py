@@ -40,7 +40,7 @@ from benchmarks.paper.material import RESULTS, data_file
 from benchmarks.speed import timed
 
 import whence
-from whence.estimators.base import ROUND
+from whence.estimators.base import round_up
 from whence.estimators.curvatures import matters
 from whence.estimators.kronecker import Kronecker
 from whence.models import prepare
@@ -144,10 +144,6 @@ def products(run: whence.Run, method: str) -> list[tuple[int, int, int]]:
                 shapes.append((rows, *part.moved[c].shape))
             shapes.append((int(heavy[estimator.demand.shared[c]]), part.width, round_up(part.width)))
     return shapes
-
-
-def round_up(columns: int) -> int:
-    return columns + -columns % ROUND
 
 
 def product_seconds(rows: int, inner: int, columns: int) -> tuple[float, float]:

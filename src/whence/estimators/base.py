@@ -18,7 +18,7 @@ from whence.scores import Labels
 
 __all__ = ["ROUND", "Estimator", "Grouped", "InstanceEstimator", "MaskEstimator", "Method", "Precision", "Rows", "at_level",
            "at_rows", "cholesky", "distinct_masks", "dtype_named", "evenly", "frozen", "instance_rows", "many_at_stake",
-           "mask_rows", "rounded"]  # fmt: skip
+           "mask_rows", "round_up", "rounded"]  # fmt: skip
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -217,9 +217,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def round_up(columns: int) -> int:
+    """The next multiple of ROUND: products of another number of columns take longer."""
+    return columns + -columns % ROUND
+
+
 def rounded(matrix: torch.Tensor) -> torch.Tensor:
-    """[R, K], with columns of zeros up to a multiple of ROUND: a product of another number of columns takes half as long again."""
-    more = -matrix.shape[1] % ROUND
+    """[R, K], with columns of zeros up to a number that is multiplied fast."""
+    more = round_up(matrix.shape[1]) - matrix.shape[1]
     return nn.functional.pad(matrix, (0, more)) if more else matrix
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from whence.estimators.base import ROUND, cholesky, rounded
+from whence.estimators.base import cholesky, round_up, rounded
 
 __all__ = ["Classes", "Curvatures", "Demand", "by_classes", "matters"]
 
@@ -110,7 +110,7 @@ class Curvatures:
     """
 
     def __init__(self, width: int, demand: Demand) -> None:
-        columns = width + -width % ROUND
+        columns = round_up(width)
         self.moments = torch.zeros(len(demand.totals), columns, columns)
         self.demand, self._width = demand, width
 

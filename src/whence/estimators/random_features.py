@@ -153,7 +153,7 @@ def _pictures(data: Dataset, rows: np.ndarray) -> torch.Tensor:
 
 
 def _pooled(maps: torch.Tensor) -> torch.Tensor:
-    """The largest of every 2 × 2; as ``max_pool2d``, which notes on a CPU also where they are, at ten times the cost."""
+    """The largest of every 2 × 2; as ``max_pool2d``, which notes also where they are, and takes longer for it on a CPU."""
     height, width = (side // 2 * 2 for side in maps.shape[2:])
     rows = torch.maximum(maps[:, :, 0:height:2], maps[:, :, 1:height:2])
     return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
