@@ -53,17 +53,20 @@ class Extremes:
         """
         few = _leading(tile, self._sign)
         fewest = _leading(few, self._sign).numpy()
-        bounds, none = self._values[-1].numpy(), np.empty(0, np.float32)
-        places = np.flatnonzero(fewest > bounds if self._sign > 0 else fewest < bounds)
-        found = (*np.divmod(places, len(bounds)), none)
-        for level in (few.numpy(), tile.numpy()):
-            rows = (found[0][:, None] * _TOGETHER + np.arange(_TOGETHER)).reshape(-1)
-            there = rows < len(level)  # the last are of fewer
-            rows, columns = rows[there], found[1].repeat(_TOGETHER)[there]
-            values, these = level.reshape(-1)[rows * len(bounds) + columns], bounds[columns]
-            more = np.flatnonzero(values > these if self._sign > 0 else values < these)
-            found = rows[more], columns[more], values[more]
-        return found
+        bounds, steps = self._values[-1].numpy(), np.arange(_TOGETHER) * tile.shape[1]
+        more = np.greater if self._sign > 0 else np.less
+        places = np.flatnonzero(more(fewest, bounds))
+        for level in (few.numpy().reshape(-1), tile.numpy().reshape(-1)):
+            rows, columns = np.divmod(places, len(bounds))
+            places = (rows * (_TOGETHER * len(bounds)) + columns)[:, None] + steps
+            these = bounds[columns][:, None]
+            if places.size and level.size < (rows.max() + 1) * _TOGETHER * len(bounds):  # the last are of fewer
+                there = places < level.size
+                places, these = places[there], np.broadcast_to(these, there.shape)[there]
+            values = level[places]
+            found = np.flatnonzero(more(values, these))
+            places, values = places.reshape(-1)[found], values.reshape(-1)[found]
+        return *np.divmod(places, len(bounds)), values
 
     def _settle(self) -> None:
         """Put what waits in its place: columns of which about as much waits together."""
@@ -73,7 +76,9 @@ class Extremes:
         self._waiting = []
         short = self._values.shape[1] <= 2**16  # which is sorted by radix
         order = np.argsort(columns.astype(np.uint16) if short else columns, kind="stable")
-        touched, counts = np.unique(columns[order], return_counts=True)
+        counts = np.bincount(columns)
+        touched = np.flatnonzero(counts)
+        counts = counts[touched]
         first = np.cumsum(counts) - counts
         widths = 2 ** np.ceil(np.log2(counts)).astype(np.int64)
         for width in np.unique(widths):
@@ -96,8 +101,9 @@ def extreme(block: torch.Tensor, start: int, k: int, sign: int) -> tuple[torch.T
     Of equal ones the first rows are taken.
     """
     signed, k = block * sign, min(k, len(block))
-    values, rows = signed.topk(k, dim=0)
-    tied = ((signed >= values[-1:]).sum(dim=0) > k) | (values[1:] == values[:-1]).any(dim=0)
+    values, rows = signed.topk(min(k + 1, len(block)), dim=0)  # one more, as it may be as extreme as the last
+    tied = (values[1:] == values[:-1]).any(dim=0)
+    values, rows = values[:k], rows[:k]
     if tied.any():
         best = signed[:, tied].sort(dim=0, descending=True, stable=True)
         values[:, tied], rows[:, tied] = best.values[:k], best.indices[:k]

@@ -115,13 +115,13 @@ class StoredScores(Scores):
         summary = Summary(start, stop - start, self.info["summary_k"], self.weights)
         kept: list[np.ndarray] = []
         for tile in tiles:
-            tile = np.ascontiguousarray(tile, np.float32)
             step = max(1, TILE // tile.shape[1])
             if not all(summary.fold(tile[top : top + step]) for top in range(0, len(tile), step)):
                 raise not_finite(start, stop)
             if self.info["matrix"]:
-                kept.append(tile)
+                kept.append(np.ascontiguousarray(tile, np.float32))
             progress(len(tile))
+            del tile  # its memory may serve for the next
         if kept:
             self.matrix.write(number, kept[0] if len(kept) == 1 else np.concatenate(kept))
         self.directory.write_tensors(f"{_block(number)}.safetensors", summary.entries())

@@ -18,7 +18,7 @@ __all__ = ["ENTRIES", "Summary", "even_weights", "typical_sizes"]
 
 ENTRIES = {"row_sum", "even_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
 _LEAST = 0.1  # of the median, is added to typical sizes: targets that hardly anything moves are not all that counts
-_SUMMED = 1024  # targets that are summed in single precision
+_SUMMED = 2**14  # targets that are summed in single precision
 _SAMPLE = 512  # rows that say how large a target's scores typically are
 
 
@@ -46,7 +46,8 @@ def typical_sizes(null: np.ndarray | None, of_rows: Callable[[np.ndarray], np.nd
     if null is not None:
         return torch.from_numpy(null).double().std(0).numpy()
     rows = np.sort(np.random.default_rng(0).permutation(count)[:_SAMPLE])  # at random, as neighbors may be alike
-    return np.sqrt(np.square(of_rows(rows), dtype=np.float64).mean(axis=0))
+    scores = torch.from_numpy(of_rows(rows))
+    return torch.linalg.vector_norm(scores, dim=0, dtype=torch.float64).numpy() / np.sqrt(len(rows))
 
 
 class Summary:
@@ -61,20 +62,22 @@ class Summary:
 
     def __init__(self, start: int, count: int, k: int, weights: np.ndarray) -> None:
         self._row, self._start, self._k = start, start, min(k, count)
-        self._weights = torch.from_numpy(np.stack([np.ones(len(weights)), weights])).float()  # (2, M)
+        self._weights = torch.from_numpy(weights).float()
         self._sums = torch.zeros(2, count, dtype=torch.float64)
         self._extremes: dict[int, Extremes] = {}
 
     def fold(self, tile: np.ndarray) -> bool:
-        """Take the next rows, float32 [r, M]; False where a score is not finite, and then nothing is taken."""
-        values = torch.from_numpy(tile)
+        """Take the next rows, [r, M]; False where a score is not finite, and then nothing is taken."""
+        values = torch.from_numpy(np.ascontiguousarray(tile, np.float32))
         sums = torch.zeros(2, len(tile), dtype=torch.float64)
-        for left in range(0, tile.shape[1], _SUMMED):  # turned so, as few long rows are multiplied faster
-            sums += self._weights[:, left : left + _SUMMED] @ values[:, left : left + _SUMMED].T
+        for part, weights in zip(values.split(_SUMMED, 1), self._weights.split(_SUMMED), strict=True):
+            sums[0] += part.sum(1)
+            sums[1] += part @ weights
         if not sums.isfinite().all():  # they are less to look through
-            if not np.isfinite(tile).all():
+            if not values.isfinite().all():
                 return False
-            sums = self._weights.double() @ values.double().T  # too large for single precision
+            exact = values.double()  # too large for single precision
+            sums = torch.stack([exact.sum(1), exact @ self._weights.double()])
         self._sums[:, self._row - self._start : self._row - self._start + len(tile)] = sums
         for sign in (1, -1):
             if sign in self._extremes:

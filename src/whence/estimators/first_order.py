@@ -24,6 +24,7 @@ from whence.dropout import explicit
 from whence.errors import WhenceError
 from whence.estimators import fused
 from whence.estimators.base import Precision, distinct_masks, dtype_named, frozen, many_at_stake, mask_rows, rounded
+from whence.estimators.reused import Reused
 from whence.estimators.softening import matched_temperature
 from whence.forward import evaluating, outputs
 from whence.masks import mask_key
@@ -52,7 +53,7 @@ class FirstOrder:
     """
 
     version = 1
-    at_once = 2**22
+    at_once = 2**24
     rows_of = staticmethod(mask_rows)
     at_stake = staticmethod(many_at_stake)
 
@@ -71,7 +72,7 @@ class FirstOrder:
                               mend="Use method turnover, which takes any metric.")  # fmt: skip
         self.run, self.quantity, self.targets = run, quantity, len(targets)
         self.ids = distinct_masks(run.train)
-        self.layers = run.layers
+        self.layers, self._reused = run.layers, Reused(run.device)
         self.temperature = matched_temperature(run) if softened and run.task.kind == "classification" else 1.0
         with evaluating(run.model), frozen(run.model):
             parts = [self._gradients(targets, start) for start in range(0, len(targets), _TARGETS_AT_ONCE)]
@@ -92,15 +93,23 @@ class FirstOrder:
     def _scores(self, ids: np.ndarray, domain: Any) -> np.ndarray:
         total: torch.Tensor | None = None
         for layer, gradients in zip(self.layers.values(), self.gradients, strict=True):
-            if self.dtype == torch.bfloat16 and fused.available(self.run.device) and layer.scheme == "independent":
-                on_device, key = torch.from_numpy(ids).to(self.run.device), mask_key(layer.seed, layer.layer, domain)
-                product = fused.mask_product(on_device, gradients, key, layer.keep)
-            else:
-                bits = torch.from_numpy(layer.bits(ids, domain)).to(self.run.device)
-                product = (bits.to(self.dtype).sub_(layer.keep) @ gradients).float()
-            total = product if total is None else total.add_(product)
+            total = self._with(total, layer, gradients, ids, domain)
         assert total is not None  # a run has a masked layer
         return total[:, : self.targets].cpu().numpy()
+
+    def _with(
+        self, before: torch.Tensor | None, layer: Any, gradients: torch.Tensor, ids: np.ndarray, domain: Any
+    ) -> torch.Tensor:
+        """What a layer's masks do to each target on top of what the layers before it do: float32 [R, M]."""
+        if self.dtype == torch.bfloat16 and fused.available(self.run.device) and layer.scheme == "independent":
+            on_device, key = torch.from_numpy(ids).to(self.run.device), mask_key(layer.seed, layer.layer, domain)
+            product = fused.mask_product(on_device, gradients, key, layer.keep)
+            return product if before is None else before.add_(product)
+        steps = torch.from_numpy(layer.bits(ids, domain)).to(self.run.device).to(self.dtype).sub_(layer.keep)
+        if before is not None:
+            return before.addmm_(steps, gradients) if self.dtype == torch.float32 else before.add_(steps @ gradients)
+        room = self._reused.empty(len(ids), gradients.shape[1])
+        return torch.mm(steps, gradients, out=room) if self.dtype == torch.float32 else room.copy_(steps @ gradients)
 
     def _gradients(self, targets: Dataset, start: int) -> list[torch.Tensor]:
         """∂Q(x; m)/∂m at m = 1 for some targets: of each layer float32 [m, D]."""

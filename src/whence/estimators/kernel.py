@@ -21,6 +21,7 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.estimators.base import instance_rows, many_at_stake, rounded
 from whence.estimators.head import features_of, find_head
+from whence.estimators.reused import Reused
 from whence.estimators.softening import matched_temperature
 from whence.forward import Mask, predict
 from whence.quantities import Quantity
@@ -30,6 +31,7 @@ __all__ = ["Kernel", "Residual", "mean_curvature", "residuals_at"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 _MOST_SUBNETWORKS = 10_000
+_IN_CACHE = 256  # rows of scores
 
 
 class Kernel:
@@ -53,7 +55,7 @@ class Kernel:
     """
 
     version = 2
-    at_once = 2**22
+    at_once = 2**24
     rows_of = staticmethod(instance_rows)
     at_stake = staticmethod(many_at_stake)
 
@@ -86,30 +88,32 @@ class Kernel:
             features  # (N, H) on the model's device, as all that is multiplied; a one appended where it is used
         )
         second_moment = _second_moment(self.features)
-        ridge = (
-            damping
-            * second_moment.diagonal().mean().clamp_min(1e-12)
-            * torch.eye(len(second_moment), dtype=torch.float64)
+        ridge = damping * second_moment.diagonal().mean().clamp_min(1e-12)
+        inverse = torch.linalg.inv(second_moment + ridge * torch.eye(len(second_moment), dtype=torch.float64))
+        whitened = torch.cat(
+            [(inverse @ _with_one(some).cpu().double().T).float() for some in target_features.split(1024)], dim=1
         )
-        asked = _with_one(target_features).cpu().double()
-        whitened = torch.linalg.solve(second_moment + ridge, asked.T).float()
         self.targets = len(targets)
         self.whitened, self.asked = (  # (H+1, M), (C, M)
             rounded(given).contiguous().to(features.device) for given in (whitened, self.target_residuals.T)
         )
         self.residuals = self.residuals.to(features.device)
-        self._similarity = features.new_empty(0)  # of a block; a new one costs as much as filling it
+        self._reused = Reused(features.device)
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        return self.of_rows(np.arange(start, stop))
+        return self._scores(self.features[start:stop], self.residuals[start:stop])
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         some = torch.from_numpy(rows).to(self.features.device)
-        scores = self.residuals[some] @ self.asked  # (R, M)
-        if self._similarity.shape != scores.shape:
-            self._similarity = torch.empty_like(scores)
-        similarity = torch.mm(self.features[some], self.whitened[:-1], out=self._similarity).add_(self.whitened[-1])
-        return scores.mul_(similarity)[:, : self.targets].cpu().numpy()
+        return self._scores(self.features[some], self.residuals[some])
+
+    def _scores(self, features: torch.Tensor, residuals: torch.Tensor) -> np.ndarray:
+        scores = self._reused.empty(len(features), self.whitened.shape[1])
+        torch.mm(features, self.whitened[:-1], out=scores)
+        alike = scores.new_empty(_IN_CACHE, scores.shape[1])
+        for some, of_some in zip(scores.split(_IN_CACHE), residuals.split(_IN_CACHE), strict=True):
+            some.add_(self.whitened[-1]).mul_(torch.mm(of_some, self.asked, out=alike[: len(some)]))
+        return scores[:, : self.targets].cpu().numpy()
 
 
 def residuals_at(outputs: torch.Tensor, data: Dataset, quantity: Quantity) -> torch.Tensor:
@@ -143,10 +147,13 @@ def mean_curvature(outputs: torch.Tensor, data: Dataset, loss: Quantity) -> floa
 
 def _second_moment(features: torch.Tensor) -> torch.Tensor:
     """Mean a aᵀ over instances [N, H], a one appended: float64 [H + 1, H + 1], pieces summed in double precision."""
-    total = torch.zeros(features.shape[1] + 1, features.shape[1] + 1, dtype=torch.float64)
-    for some in torch.split(features, 1024):
-        whole = rounded(_with_one(some))
-        total += (whole.T @ whole)[: len(total), : len(total)].cpu()
+    width = features.shape[1]
+    total = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+    for some in features.split(1024):
+        whole = rounded(some)
+        total[:-1, :-1] += (whole.T @ whole)[:width, :width].cpu()
+        total[-1, :-1] += some.sum(0).cpu()
+    total[:-1, -1], total[-1, -1] = total[-1, :-1], len(features)
     return total / len(features)
 
 
