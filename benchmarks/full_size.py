@@ -139,9 +139,9 @@ def products(run: whence.Run, method: str) -> list[tuple[int, int, int]]:
     heavy = estimator.demand.heavy
     for c, rows in enumerate(asked):
         for part in estimator.reading.parts:
-            shapes.append((rows, *part.asked[c].shape))
+            shapes.append((rows, *part.asked.shape(c)))
             if getattr(part, "moved", None):
-                shapes.append((rows, *part.moved[c].shape))
+                shapes.append((rows, *part.moved.shape(c)))
             shapes.append((int(heavy[estimator.demand.shared[c]]), part.width, round_up(part.width)))
     return shapes
 

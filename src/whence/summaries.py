@@ -70,7 +70,7 @@ class Summary:
         """Take the next rows, [r, M]; False where a score is not finite, and then nothing is taken."""
         values = torch.from_numpy(np.ascontiguousarray(tile, np.float32))
         sums = torch.zeros(2, len(tile), dtype=torch.float64)
-        for part, weights in zip(values.split(_SUMMED, 1), self._weights.split(_SUMMED), strict=True):
+        for part, weights in zip(torch.split(values, _SUMMED, 1), torch.split(self._weights, _SUMMED), strict=True):
             sums[0] += part.sum(1)
             sums[1] += part @ weights
         if not sums.isfinite().all():  # they are less to look through

@@ -91,7 +91,7 @@ class Kernel:
         ridge = damping * second_moment.diagonal().mean().clamp_min(1e-12)
         inverse = torch.linalg.inv(second_moment + ridge * torch.eye(len(second_moment), dtype=torch.float64))
         whitened = torch.cat(
-            [(inverse @ _with_one(some).cpu().double().T).float() for some in target_features.split(1024)], dim=1
+            [(inverse @ _with_one(some).cpu().double().T).float() for some in torch.split(target_features, 1024)], dim=1
         )
         self.targets = len(targets)
         self.whitened, self.asked = (  # (H+1, M), (C, M)
@@ -111,7 +111,7 @@ class Kernel:
         scores = self._reused.empty(len(features), self.whitened.shape[1])
         torch.mm(features, self.whitened[:-1], out=scores)
         alike = scores.new_empty(_IN_CACHE, scores.shape[1])
-        for some, of_some in zip(scores.split(_IN_CACHE), residuals.split(_IN_CACHE), strict=True):
+        for some, of_some in zip(torch.split(scores, _IN_CACHE), torch.split(residuals, _IN_CACHE), strict=True):
             some.add_(self.whitened[-1]).mul_(torch.mm(of_some, self.asked, out=alike[: len(some)]))
         return scores[:, : self.targets].cpu().numpy()
 
@@ -149,7 +149,7 @@ def _second_moment(features: torch.Tensor) -> torch.Tensor:
     """Mean a aᵀ over instances [N, H], a one appended: float64 [H + 1, H + 1], pieces summed in double precision."""
     width = features.shape[1]
     total = torch.zeros(width + 1, width + 1, dtype=torch.float64)
-    for some in features.split(1024):
+    for some in torch.split(features, 1024):
         whole = rounded(some)
         total[:-1, :-1] += (whole.T @ whole)[:width, :width].cpu()
         total[-1, :-1] += some.sum(0).cpu()

@@ -45,12 +45,14 @@ from whence.data import Classification, Dataset
 from whence.data.tasks import LanguageModeling
 from whence.errors import WhenceError
 from whence.estimators.base import evenly, instance_rows, many_at_stake
-from whence.estimators.curvatures import Classes, Demand, by_classes
+from whence.estimators.comparing import Compared, Comparison, Desk
+from whence.estimators.curvatures import Classes, Demand, by_classes, matters
 from whence.estimators.kernel import mean_curvature, residuals_at
 from whence.estimators.likeness import Likeness
-from whence.estimators.parts import Look
+from whence.estimators.parts import Look, Part
 from whence.estimators.random_features import Looks, are_pictures
 from whence.estimators.reading import Reading
+from whence.estimators.reused import Reused
 from whence.estimators.unseen import as_unseen
 from whence.quantities import Quantity, loss_of
 from whence.run import Run
@@ -113,7 +115,7 @@ class Kronecker:
             raise WhenceError("an option out of range", where="method kronecker",
                               got=f"damping {damping}, share {share}, looks {looks}",
                               expected="damping above 0, share from 0 to 1, looks of at least 0")  # fmt: skip
-        self.run, self.targets = run, len(targets)
+        self.run, self.targets, self._reused = run, len(targets), Reused()
         self.reading = Reading(run)
         if not self.reading.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
@@ -143,19 +145,16 @@ class Kronecker:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        scores = torch.zeros(len(rows) * self.targets)
         place = np.empty(len(self.residuals), np.int64)
         place[rows] = np.arange(len(rows))
-        picked: list[list[_Picked]] = [[] for _ in self.asking]
+        picked: list[list[_Picked]] = [[] for _ in self.comparison.asking]
         for alike in by_classes(self.residuals[rows]):
             for some in self.reading.divided(self.run.train, rows[alike]):
                 self._pick(some, torch.from_numpy(place[some]), picked)
         # Instances are looked at in batches that fit in memory, and compared class by class, all at once: products are large.
-        for c, (asking, found) in enumerate(zip(self.asking, picked, strict=True)):
-            if found and len(asking):
-                places, values = self._compared(c, found)
-                scores.scatter_add_(0, (places[:, None] * self.targets + asking).flatten(), values.flatten())
-        return scores.view(len(rows), self.targets).numpy()
+        scores = self._reused.empty(len(rows), self.targets).zero_()
+        self.comparison.scores(scores, [self._together(c, found) for c, found in enumerate(picked) if found])
+        return scores.numpy()
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
         """Pass over training instances: the curvature of each part, for what targets [M, C] want."""
@@ -171,7 +170,7 @@ class Kronecker:
             part.solve(damping, len(train))
 
     def _meet(self, targets: Dataset, wanted: torch.Tensor) -> None:
-        """Show all targets to all parts, and note for each class which of them ask: int64 [M_c], in that order."""
+        """Show all targets to all parts, and note for each class which of them ask."""
         asking: list[list[torch.Tensor]] = [[] for _ in range(wanted.shape[1])]
         looks = None if self.likeness is None else self.likeness.of(targets)
         for rows in [some for alike in by_classes(wanted) for some in self.reading.divided(targets, alike)]:
@@ -182,11 +181,12 @@ class Kronecker:
                 part.meet(look, classes, self.demand.amounts[rows])
             if self.likeness is not None and looks is not None:
                 self.likeness.meet(looks[rows], classes, self.demand.amounts[rows])
-        self.asking = [torch.cat(met) for met in asking]
-        for part in self.reading.parts:
-            part.met()
-        if self.likeness is not None:
-            self.likeness.met()
+        found = [torch.cat(met) for met in asking]
+        orders = [theirs.argsort() for theirs in found]
+        for compared_by in self._compared_by():
+            compared_by.met(orders)
+        found = [theirs[order] for theirs, order in zip(found, orders, strict=True)]
+        self.comparison = Comparison(found, matters(self.residuals).sum(0).tolist(), len(targets))
 
     def _weigh(self, likeness: Likeness, looks: float) -> None:
         """Give likeness so many times the weight of all layers together, by the root mean square of scores of some instances."""
@@ -204,25 +204,31 @@ class Kronecker:
         looks = self._look(self.run.train, rows, classes)
         for c, found in enumerate(picked):
             some, slots = classes.of(c)
-            if len(some) and len(self.asking[c]):
+            if len(some) and len(self.comparison.asking[c]):
                 each = [part.pick(look, some, slots) for part, look in zip(parts, looks, strict=True)]
                 found.append(_Picked(torch.from_numpy(rows)[some], places[some], residuals[some, c], each))
 
-    def _compared(self, c: int, picked: list[_Picked]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Places int64 [R] of instances among those asked for, and what class c adds to their scores: float32 [R, M_c]."""
-        each = [
+    def _together(self, c: int, picked: list[_Picked]) -> Compared:
+        """What was picked of a class in all batches, ready to be compared."""
+        each: list[Look] = [
             tuple(map(torch.cat, zip(*looks, strict=True)))
             for looks in zip(*(some.each for some in picked), strict=True)
         ]
         rows, places, residuals = (
             torch.cat([getattr(some, name) for some in picked]) for name in ("rows", "places", "residuals")
         )
-        similar = self.reading.parts[0].similarity(each[0], c)
-        for part, look in zip(self.reading.parts[1:], each[1:], strict=True):
-            similar += part.similarity(look, c)
         if self.likeness is not None:
-            similar += self.likeness.similarity(rows, c)
-        return places, similar.mul_(residuals[:, None])[:, : len(self.asking[c])]
+            each.append(self.likeness.pick(rows))
+        parts = self._compared_by()
+
+        def add(some: slice, total: torch.Tensor, desk: Desk) -> None:
+            for part, look in zip(parts, each, strict=True):
+                part.compare(look, c, some, total, desk)
+
+        return Compared(c, places, residuals, add)
+
+    def _compared_by(self) -> list[Part | Likeness]:
+        return [*self.reading.parts, *([] if self.likeness is None else [self.likeness])]
 
     def _classes(self, residuals: torch.Tensor) -> Classes:
         return Classes(residuals, per_class=self.reading.per_class)

@@ -13,9 +13,11 @@ from __future__ import annotations
 import torch
 
 from whence.data import Dataset
-from whence.estimators.base import evenly, rounded
+from whence.estimators.base import evenly
+from whence.estimators.comparing import Asked, Desk
 from whence.estimators.components import leading, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
+from whence.estimators.parts import Look
 from whence.estimators.random_features import Looks
 
 __all__ = ["Likeness"]
@@ -46,7 +48,7 @@ class Likeness:
             self.kept[some] = project(features, self.basis)
             curvatures.learn(self.kept[some][:, None], curvature[some])
         self.inverses = curvatures.inverses(_DAMPING * float(self.kept.square().sum(1).mean()))
-        self._met: list[list[torch.Tensor]] = [[] for _ in range(demand.amounts.shape[1])]
+        self.asked = Asked(demand.amounts.shape[1])
         self.weight = 1.0
 
     def of(self, data: Dataset) -> torch.Tensor:
@@ -55,16 +57,18 @@ class Likeness:
 
     def meet(self, kept: torch.Tensor, classes: Classes, amounts: torch.Tensor) -> None:
         """The next targets, [B, d], and how much each wants of each class: [B, C]."""
-        for c, met in enumerate(self._met):
+        for c in range(self.asked.classes):
             rows, _ = classes.of(c)
-            met.append(kept[rows] @ self.inverses[self.demand.shared[c]] * amounts[rows, c, None])
+            self.asked.add(c, kept[rows] @ self.inverses[self.demand.shared[c]] * amounts[rows, c, None])
 
-    def met(self) -> None:
-        """All targets have been met."""
-        self.asked = [rounded(torch.cat(met).T) for met in self._met]  # (d, M_c)
-        del self._met
+    def met(self, orders: list[torch.Tensor]) -> None:
+        """All targets have been met; of each class, in which order they are wanted: int64 [M_c]."""
+        self.asked.close(orders)
 
-    def similarity(self, rows: torch.Tensor, c: int) -> torch.Tensor:
-        """How alike training pictures (int64 [R]) and the targets that ask of class c are: float32 [R, M_c], and columns of zeros
-        up to a round number."""
-        return (self.kept.index_select(0, rows) @ self.asked[c]).mul_(self.weight)
+    def pick(self, rows: torch.Tensor) -> Look:
+        """What training pictures are compared by: int64 [R]."""
+        return (self.kept.index_select(0, rows),)
+
+    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+        """Add to ``total`` [R, m] how alike pictures and some of the targets that ask of class c are."""
+        total.addmm_(picked[0], self.asked.of(c, some), alpha=self.weight)

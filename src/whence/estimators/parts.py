@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
-from whence.estimators.base import rounded
+from whence.estimators.comparing import Asked, Desk
 from whence.estimators.components import leading, principal, project, width_after
 from whence.estimators.curvatures import Classes, Curvatures, Demand
 from whence.estimators.views import LayerView, mean_read
@@ -59,7 +59,7 @@ class Part:
         """What targets will ask is known."""
         self.demand = demand
         self.curvatures = Curvatures(self.width, demand)
-        self.asked = [torch.empty(0)] * demand.amounts.shape[1]
+        self.asked = Asked(demand.amounts.shape[1])
 
     def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
         """Training instances [B, P, d] and the curvature of the loss in their outputs [B, C]."""
@@ -84,17 +84,17 @@ class Part:
         """The next targets, each seen under probes of the classes that it asks of, and how much of each class: [B, C]."""
         raise NotImplementedError
 
-    def met(self) -> None:
-        """All targets have been met."""
-        self.asked = [rounded(asked.T) for asked in self.asked]  # (d, M_c)
+    def met(self, orders: list[torch.Tensor]) -> None:
+        """All targets have been met; of each class, in which order they are wanted: int64 [M_c]."""
+        self.asked.close(orders)
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         """Of what instances are compared by, what one class needs: instances int64 [R], each under one of its probes, int64 [R]."""
         raise NotImplementedError
 
-    def similarity(self, picked: Look, c: int) -> torch.Tensor:
-        """How alike R instances and the targets that ask of class c are in its curvature, times what the targets want: float32
-        [R, M_c], and columns of zeros up to a round number."""
+    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+        """Add to ``total`` [R, m] how alike R instances and some of the targets that ask of class c are in its curvature, times
+        what the targets want."""
         raise NotImplementedError
 
     def _solved(self, rows: torch.Tensor, c: int) -> torch.Tensor:
@@ -158,16 +158,15 @@ class Averaged(Part):
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
         (reads,) = look
-        for c in range(len(self.asked)):
+        for c in range(self.asked.classes):
             rows, _ = classes.of(c)
-            wanted = self._solved(reads[rows], c) * (self.scale**2 * amounts[rows, c, None])
-            self.asked[c] = _joined(self.asked[c], wanted)  # (M_c, d)
+            self.asked.add(c, self._solved(reads[rows], c) * (self.scale**2 * amounts[rows, c, None]))
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         return (look[0].index_select(0, rows),)
 
-    def similarity(self, picked: Look, c: int) -> torch.Tensor:
-        return picked[0] @ self.asked[c]
+    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+        total.addmm_(picked[0], self.asked.of(c, some))
 
 
 class Factored(Part):
@@ -185,7 +184,7 @@ class Factored(Part):
 
     def begin(self, demand: Demand) -> None:
         super().begin(demand)
-        self.moved = [torch.empty(0)] * demand.amounts.shape[1]
+        self.moved = Asked(demand.amounts.shape[1])
 
     def kept(self, view: LayerView) -> torch.Tensor:
         return project(view.mean[:, None], self.read_basis).cpu()
@@ -196,22 +195,23 @@ class Factored(Part):
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
         reads, moves = look
-        for c in range(len(self.asked)):
+        for c in range(self.asked.classes):
             rows, slots = classes.of(c)
-            self.asked[c] = _joined(self.asked[c], self._solved(reads[rows], c))  # (M_c, d)
-            self.moved[c] = _joined(self.moved[c], moves[rows, slots] * amounts[rows, c, None])  # (M_c, h)
+            self.asked.add(c, self._solved(reads[rows], c))
+            self.moved.add(c, moves[rows, slots] * amounts[rows, c, None])
 
-    def met(self) -> None:
-        super().met()
-        self.moved = [rounded(moved.T) for moved in self.moved]  # (h, M_c)
+    def met(self, orders: list[torch.Tensor]) -> None:
+        super().met(orders)
+        self.moved.close(orders)
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         reads, moves = look
         return reads.index_select(0, rows), _under(moves, rows, slots)
 
-    def similarity(self, picked: Look, c: int) -> torch.Tensor:
+    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
         reads, moves = picked
-        return (reads @ self.asked[c]).mul_(moves @ self.moved[c])
+        alike = torch.mm(reads, self.asked.of(c, some), out=desk.first.empty(*total.shape))
+        total.addcmul_(alike, torch.mm(moves, self.moved.of(c, some), out=desk.second.empty(*total.shape)))
 
     def _moves(self, view: LayerView) -> torch.Tensor:
         """[B, R, h], or [B, 1, h] where all classes share it."""
@@ -240,17 +240,18 @@ class Summed(Part):
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
         (gradients,) = look
-        for c in range(len(self.asked)):
+        for c in range(self.asked.classes):
             rows, slots = classes.of(c)
             chosen = gradients[rows, slots] * amounts[rows, c, None, None]
-            solved = self._solved(chosen.flatten(0, 1), c).reshape(len(rows), gradients[0, 0].numel())
-            self.asked[c] = _joined(self.asked[c], solved)  # (M_c, h·d)
+            self.asked.add(
+                c, self._solved(chosen.flatten(0, 1), c).reshape(len(rows), gradients[0, 0].numel())
+            )  # (m, h·d)
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         return (_under(look[0], rows, slots).flatten(1),)
 
-    def similarity(self, picked: Look, c: int) -> torch.Tensor:
-        return picked[0] @ self.asked[c]
+    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+        total.addmm_(picked[0], self.asked.of(c, some))
 
 
 def pooled_moves(view: LayerView) -> torch.Tensor:
@@ -284,7 +285,3 @@ def _scale(moves: torch.Tensor) -> float:
 def _summed(moves: torch.Tensor) -> torch.Tensor:
     """Over positions: [B, P, H] as [B, H]."""
     return moves[:, 0] if moves.shape[1] == 1 else moves.sum(1)
-
-
-def _joined(before: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
-    return torch.cat([before, more]) if len(before) else more

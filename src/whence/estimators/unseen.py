@@ -21,13 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, one_hot, pad
+from torch.nn.functional import cross_entropy, one_hot
 
 from whence.data import Classification, Dataset
 from whence.data.tasks import Task
-from whence.estimators.base import cholesky, evenly, rounded
+from whence.estimators.base import cholesky, evenly, round_up, rounded
 from whence.estimators.random_features import Looks, RidgeOnLooks
 from whence.estimators.reading import Features
+from whence.estimators.reused import Reused
 from whence.estimators.softening import matched_temperature
 from whence.forward import predict
 from whence.run import Run
@@ -155,13 +156,18 @@ class LeftOut:
 
     def __init__(self, outputs: int) -> None:
         self.outputs, self.count = outputs, 0
+        self._rows, self._product = Reused(), Reused()
 
     def learn(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> None:
         """Features [B, D] and [B, E] of some training instances, and what is wanted of them [B, C]."""
         if not self.count:
             self._begin(first, others)
-        rows = rounded(pad(torch.cat([self._read(first, others), targets], dim=1), (0, 1), value=1.0))
-        self.moment += (rows.T @ rows)[: len(self.moment), : len(self.moment)].double()
+        size, width = len(self.moment), self.widths[-1]
+        rows = self._rows.empty(len(first), round_up(size))
+        self._read(first, others, rows)
+        rows[:, width : size - 1], rows[:, size - 1], rows[:, size:] = targets, 1, 0
+        product = torch.mm(rows.T, rows, out=self._product.empty(rows.shape[1], rows.shape[1]))
+        self.moment += product[:size, :size]
         self.count += len(rows)
 
     def solve(self) -> None:
@@ -185,11 +191,11 @@ class LeftOut:
         self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What ``without`` gives, and the leverages h of the instances in each regression, 0 to 1: float32 [2, B]."""
-        rows = self._read(first, others) - self.mean
+        rows = self._centered(first, others)
         said, leverages = [], []
         for columns, (inverse, weights) in zip(self.widths, self.models, strict=True):
             mine = rows[:, :columns]
-            leverage = ((((mine @ inverse)[:, :columns] * mine).sum(1) + 1) / self.count).clamp_max(1 - 1e-6)
+            leverage = self._leverage(mine, inverse)
             error = targets - mine @ weights - self.intercept
             said.append(targets - error / (1 - leverage)[:, None])
             leverages.append(leverage)
@@ -197,7 +203,7 @@ class LeftOut:
 
     def predict(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """What each regression says of instances that it was not fitted to: float32 [2, B, C]."""
-        rows = self._read(first, others) - self.mean
+        rows = self._centered(first, others)
         return torch.stack([rows[:, : len(weights)] @ weights + self.intercept for _, weights in self.models])
 
     def _begin(self, first: torch.Tensor, others: torch.Tensor) -> None:
@@ -216,11 +222,26 @@ class LeftOut:
         size = self.widths[1] + self.outputs + 1
         self.moment = torch.zeros(size, size, dtype=torch.float64)
 
-    def _read(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        parts = [part - reference for part, reference in zip((first, others), self.references, strict=True)]
-        return torch.cat(
-            [part if p is None else part @ p for part, p in zip(parts, self.projections, strict=True)], dim=1
-        )
+    def _leverage(self, rows: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+        product = torch.mm(rows, inverse, out=self._product.empty(len(rows), inverse.shape[1]))
+        return ((product[:, : rows.shape[1]].mul_(rows).sum(1) + 1) / self.count).clamp_max(1 - 1e-6)
+
+    def _centered(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """What instances are asked about, less the mean of those that were learned: float32 [B, D]."""
+        rows = self._rows.empty(len(first), self.widths[-1])
+        self._read(first, others, rows)
+        return rows.sub_(self.mean)
+
+    def _read(self, first: torch.Tensor, others: torch.Tensor, rows: torch.Tensor) -> None:
+        """Fill in the first columns of ``rows``."""
+        parts = zip((first, others), self.references, self.projections, (0, self.widths[0]), strict=True)
+        for part, reference, projection, left in parts:
+            width = part.shape[1] if projection is None else projection.shape[1]
+            into = rows[:, left : left + width]
+            if projection is None:
+                torch.sub(part, reference, out=into)
+            else:
+                torch.mm(part - reference, projection, out=into)
 
 
 def _mixed(
