@@ -74,5 +74,5 @@ def test_full_size(tmp_path: Path) -> None:
             assert (n, m) in {(rows, columns) for rows, _, columns in made}
             continue
         estimator = Kronecker(run, run.splits["test"], run.loss)
-        assert len(made) >= 2 * len(estimator.reading.parts) * len(estimator.asking)
+        assert len(made) >= 2 * len(estimator.reading.parts) * len(estimator.comparison.asking)
         assert max(rows for rows, _, _ in made) <= n

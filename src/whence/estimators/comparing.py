@@ -18,7 +18,7 @@ from whence.estimators.reused import Reused
 
 __all__ = ["Asked", "Compared", "Comparison", "Desk"]
 
-_IN_CACHE = 1024  # targets at a time
+_TARGETS, _INSTANCES = 1024, 2048  # at a time
 
 
 class Asked:
@@ -63,13 +63,13 @@ class Compared:
         c: the class.
         rows: where their scores are, int64 [R].
         residuals: for the class, float32 [R].
-        add: adds to a matrix [R, m] how alike they and some of the class's targets are.
+        add: adds to a matrix [r, m] how alike some of them and some of the class's targets are.
     """
 
     c: int
     rows: torch.Tensor
     residuals: torch.Tensor
-    add: Callable[[slice, torch.Tensor, Desk], None]
+    add: Callable[[slice, slice, torch.Tensor, Desk], None]
 
 
 class Comparison:
@@ -77,42 +77,50 @@ class Comparison:
 
     Args:
         asking: of each class, the targets that ask of it, ascending: int64 [M_c].
-        matters: to how many training instances each class matters, [C].
+        counts: to how many training instances each class matters, [C].
         targets: M.
     """
 
-    def __init__(self, asking: list[torch.Tensor], matters: Sequence[int], targets: int) -> None:
+    def __init__(self, asking: list[torch.Tensor], counts: Sequence[int], targets: int) -> None:
         self.asking, self._targets = asking, targets
         work = np.zeros(targets)
-        for theirs, count in zip(asking, matters, strict=True):
+        for theirs, count in zip(asking, counts, strict=True):
             work[theirs.numpy()] += count
         self._desks = [Desk() for _ in range(torch.get_num_threads())]
         shares = np.linspace(0, work.sum(), len(self._desks) + 1)[1:-1]
         self._bounds = [0, *np.searchsorted(work.cumsum(), shares).tolist(), targets]
 
-    def scores(self, scores: torch.Tensor, compared: list[Compared]) -> None:
-        """Add to scores float32 [R, M]."""
+    def add_to(self, scores: torch.Tensor, compared: list[Compared]) -> None:
+        """Add what the classes do to scores, float32 [R, M]."""
 
         def work(desk: Desk, first: int, last: int) -> None:
             for some in compared:
                 begin, end = np.searchsorted(self.asking[some.c].numpy(), (first, last)).tolist()
-                if end == begin:
-                    continue
-                left, right = begin - begin % ROUND, round_up(end)  # products of round numbers of columns are faster
-                pieces = -(-(right - left) // _IN_CACHE)
-                step = round_up(-(-(right - left) // pieces))
-                for at in range(left, right, step):
-                    self._add(scores, some, slice(at, min(at + step, right)), (begin, end), desk)
+                for columns in _pieces(begin, end):
+                    for top in range(0, len(some.rows), _INSTANCES):
+                        self._add(scores, some, slice(top, top + _INSTANCES), columns, (begin, end), desk)
 
         with a_core_each(scores.device) as over:
             list(over(work, self._desks, self._bounds[:-1], self._bounds[1:]))
 
-    def _add(self, scores: torch.Tensor, some: Compared, columns: slice, own: tuple[int, int], desk: Desk) -> None:
-        total = desk.total.empty(len(some.rows), columns.stop - columns.start).zero_()
-        some.add(columns, total, desk)
+    def _add(
+        self, scores: torch.Tensor, some: Compared, part: slice, columns: slice, own: tuple[int, int], desk: Desk
+    ) -> None:
+        rows = some.rows[part]
+        total = desk.total.empty(len(rows), columns.stop - columns.start).zero_()
+        some.add(part, columns, total, desk)
         mine = slice(max(columns.start, own[0]), min(columns.stop, own[1]))
         theirs = self.asking[some.c][mine]
-        places = desk.places.empty(len(some.rows), len(theirs))
-        torch.add(some.rows[:, None] * self._targets, theirs, out=places)
-        values = total.mul_(some.residuals[:, None])[:, mine.start - columns.start : mine.stop - columns.start]
+        places = desk.places.empty(len(rows), len(theirs))
+        torch.add(rows[:, None] * self._targets, theirs, out=places)
+        values = total.mul_(some.residuals[part, None])[:, mine.start - columns.start : mine.stop - columns.start]
         scores.view(-1).scatter_add_(0, places.view(-1), values.reshape(-1))
+
+
+def _pieces(begin: int, end: int) -> list[slice]:
+    """Columns begin … end − 1 and some beside them, as products of round numbers of columns are faster, in pieces about alike."""
+    if begin == end:
+        return []
+    left, right = begin - begin % ROUND, round_up(end)
+    step = round_up(-(-(right - left) // -(-(right - left) // _TARGETS)))
+    return [slice(at, min(at + step, right)) for at in range(left, right, step)]

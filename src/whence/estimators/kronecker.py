@@ -153,7 +153,7 @@ class Kronecker:
                 self._pick(some, torch.from_numpy(place[some]), picked)
         # Instances are looked at in batches that fit in memory, and compared class by class, all at once: products are large.
         scores = self._reused.empty(len(rows), self.targets).zero_()
-        self.comparison.scores(scores, [self._together(c, found) for c, found in enumerate(picked) if found])
+        self.comparison.add_to(scores, [self._together(c, found) for c, found in enumerate(picked) if found])
         return scores.numpy()
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
@@ -221,9 +221,9 @@ class Kronecker:
             each.append(self.likeness.pick(rows))
         parts = self._compared_by()
 
-        def add(some: slice, total: torch.Tensor, desk: Desk) -> None:
+        def add(instances: slice, columns: slice, total: torch.Tensor, desk: Desk) -> None:
             for part, look in zip(parts, each, strict=True):
-                part.compare(look, c, some, total, desk)
+                part.compare(tuple(given[instances] for given in look), c, columns, total, desk)
 
         return Compared(c, places, residuals, add)
 

@@ -69,6 +69,6 @@ class Likeness:
         """What training pictures are compared by: int64 [R]."""
         return (self.kept.index_select(0, rows),)
 
-    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         """Add to ``total`` [R, m] how alike pictures and some of the targets that ask of class c are."""
-        total.addmm_(picked[0], self.asked.of(c, some), alpha=self.weight)
+        total.addmm_(picked[0], self.asked.of(c, columns), alpha=self.weight)

@@ -92,7 +92,7 @@ class Part:
         """Of what instances are compared by, what one class needs: instances int64 [R], each under one of its probes, int64 [R]."""
         raise NotImplementedError
 
-    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         """Add to ``total`` [R, m] how alike R instances and some of the targets that ask of class c are in its curvature, times
         what the targets want."""
         raise NotImplementedError
@@ -165,8 +165,8 @@ class Averaged(Part):
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         return (look[0].index_select(0, rows),)
 
-    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
-        total.addmm_(picked[0], self.asked.of(c, some))
+    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
+        total.addmm_(picked[0], self.asked.of(c, columns))
 
 
 class Factored(Part):
@@ -208,10 +208,10 @@ class Factored(Part):
         reads, moves = look
         return reads.index_select(0, rows), _under(moves, rows, slots)
 
-    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
+    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         reads, moves = picked
-        alike = torch.mm(reads, self.asked.of(c, some), out=desk.first.empty(*total.shape))
-        total.addcmul_(alike, torch.mm(moves, self.moved.of(c, some), out=desk.second.empty(*total.shape)))
+        alike = torch.mm(reads, self.asked.of(c, columns), out=desk.first.empty(*total.shape))
+        total.addcmul_(alike, torch.mm(moves, self.moved.of(c, columns), out=desk.second.empty(*total.shape)))
 
     def _moves(self, view: LayerView) -> torch.Tensor:
         """[B, R, h], or [B, 1, h] where all classes share it."""
@@ -250,8 +250,8 @@ class Summed(Part):
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         return (_under(look[0], rows, slots).flatten(1),)
 
-    def compare(self, picked: Look, c: int, some: slice, total: torch.Tensor, desk: Desk) -> None:
-        total.addmm_(picked[0], self.asked.of(c, some))
+    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
+        total.addmm_(picked[0], self.asked.of(c, columns))
 
 
 def pooled_moves(view: LayerView) -> torch.Tensor:
