@@ -31,7 +31,7 @@ __all__ = ["Kernel", "Residual", "mean_curvature", "residuals_at"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 _MOST_SUBNETWORKS = 10_000
-_IN_CACHE = 256  # rows of scores
+_IN_CACHE = 128  # rows of scores
 
 
 class Kernel:
@@ -98,7 +98,7 @@ class Kernel:
             rounded(given).contiguous().to(features.device) for given in (whitened, self.target_residuals.T)
         )
         self.residuals = self.residuals.to(features.device)
-        self._reused = Reused(features.device)
+        self._reused, self._beside = Reused(features.device), Reused(features.device)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         return self._scores(self.features[start:stop], self.residuals[start:stop])
@@ -110,7 +110,7 @@ class Kernel:
     def _scores(self, features: torch.Tensor, residuals: torch.Tensor) -> np.ndarray:
         scores = self._reused.empty(len(features), self.whitened.shape[1])
         torch.mm(features, self.whitened[:-1], out=scores)
-        alike = scores.new_empty(_IN_CACHE, scores.shape[1])
+        alike = self._beside.empty(_IN_CACHE, scores.shape[1])
         for some, of_some in zip(torch.split(scores, _IN_CACHE), torch.split(residuals, _IN_CACHE), strict=True):
             some.add_(self.whitened[-1]).mul_(torch.mm(of_some, self.asked, out=alike[: len(some)]))
         return scores[:, : self.targets].cpu().numpy()
