@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.paper.material import RESULTS, data_file
+from benchmarks.peak_memory import peak_bytes
 from benchmarks.speed import timed
 
 import whence
@@ -102,8 +103,6 @@ def train(out: Path, threads: int) -> None:
 
 def measure(path: Path, method: str, threads: int) -> dict[str, float]:
     """Seconds of scores and of their bare products, and the peak memory of this process in GiB (not on Windows)."""
-    import resource
-
     torch.set_num_threads(threads)
     run = whence.open_run(path)
     classes = run.train.targets
@@ -117,7 +116,7 @@ def measure(path: Path, method: str, threads: int) -> dict[str, float]:
             scores.mean_over_targets(groups=classes)
 
     seconds, _ = timed(work)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_bytes() / 2**30
     bare, best = np.sum([product_seconds(*shape) for shape in products(run, method)], axis=0)
     return {"seconds": seconds, "bare": float(bare), "best": float(best), "peak_gib": peak}
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
-import resource
 import sys
 import time
 from contextlib import suppress
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 
 import peer_settings as settings
+from peak_memory import peak_bytes
 from peer_cases import Case, load_network, network_path
 from peer_methods import Method, methods
 
@@ -60,7 +59,7 @@ def score(setting: str, name: str, seeds: int, folder: Path) -> list[dict[str, A
             row["name"] += f", {option}, best on truth" if number else f", {option} (default)"
             row["grid_on_first_network"] = {str(tried): round(found[0], 4) for tried, found in grid.items()}
         rows.append(row)
-    peak = (_peak() - baseline) / 2**20
+    peak = (peak_bytes() - baseline) / 2**20
     versions = _versions(method.needs)
     return [
         {
@@ -82,17 +81,8 @@ def _fresh_peak() -> tuple[int, bool]:
     """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-        return _peak(), True
-    return _peak(), False
-
-
-def _peak() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    with suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        if found:
-            return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak_bytes(), True
+    return peak_bytes(), False
 
 
 def _attempt(method: Method, case: Case, option: Any) -> tuple[float, float, str]:

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from benchmarks.full_size import alone
 from benchmarks.paper.material import RESULTS, data_file
+from benchmarks.peak_memory import peak_bytes
 
 import whence
 from whence.data import Source
@@ -76,7 +77,6 @@ def foretell(name: str, threads: int) -> dict[str, float]:
 
 def measure(name: str, folder: str, threads: int) -> dict[str, float]:
     """Not on Windows."""
-    import resource
 
     source, model, data, training = prepared(name, threads)
     out = Path(folder) / "run"
@@ -88,7 +88,7 @@ def measure(name: str, folder: str, threads: int) -> dict[str, float]:
     scores = whence.influence(run, "test" if "test" in run.splits else "dev")
     ended = time.perf_counter()
     assert scores.path is not None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     return {"fit_seconds": trained - began, "score_seconds": ended - began_scores, "memory": peak,
             "run_bytes": run_bytes, "score_bytes": size(scores.path)}  # fmt: skip
 

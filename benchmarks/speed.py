@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.paper.material import RESULTS
+from benchmarks.peak_memory import peak_bytes
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -175,8 +176,6 @@ def scale(repeats: int) -> dict[str, Any]:
 
 def first_order_of(count: int, threads: int) -> tuple[float, float, float]:
     """Seconds of scores, of their bare product, and the peak memory of this process in GiB (not on Windows)."""
-    import resource
-
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = whence.attach(nn.Sequential(nn.Linear(16, 1024), nn.ReLU(), nn.Linear(1024, 10)), "1")
@@ -195,7 +194,7 @@ def first_order_of(count: int, threads: int) -> tuple[float, float, float]:
     seconds, _ = timed(work)
     left, right = torch.rand(4096, 1024), torch.rand(1024, 1000)
     bare = min(timed(lambda: left @ right)[0] for _ in range(10)) * count / 4096
-    return seconds, bare, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return seconds, bare, peak_bytes() / 2**30
 
 
 def one_step(
