@@ -51,8 +51,9 @@ class Asked:
 class Desk:
     """What one core works in."""
 
-    def __init__(self) -> None:
-        self.total, self.first, self.second, self.places = Reused(), Reused(), Reused(), Reused(dtype=torch.int64)
+    def __init__(self, device: torch.device) -> None:
+        self.total, self.first, self.second = Reused(device), Reused(device), Reused(device)
+        self.places = Reused(device, torch.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +80,15 @@ class Comparison:
         asking: of each class, the targets that ask of it, ascending: int64 [M_c].
         counts: to how many training instances each class matters, [C].
         targets: M.
+        device: where products are made.
     """
 
-    def __init__(self, asking: list[torch.Tensor], counts: Sequence[int], targets: int) -> None:
-        self.asking, self._targets = asking, targets
+    def __init__(self, asking: list[torch.Tensor], counts: Sequence[int], targets: int, device: torch.device) -> None:
+        self.asking, self._targets, self._device = asking, targets, device
         work = np.zeros(targets)
         for theirs, count in zip(asking, counts, strict=True):
             work[theirs.numpy()] += count
-        self._desks = [Desk() for _ in range(torch.get_num_threads())]
+        self._desks = [Desk(device) for _ in range(torch.get_num_threads() if device.type == "cpu" else 1)]
         shares = np.linspace(0, work.sum(), len(self._desks) + 1)[1:-1]
         self._bounds = [0, *np.searchsorted(work.cumsum(), shares).tolist(), targets]
 
@@ -106,14 +108,14 @@ class Comparison:
     def _add(
         self, scores: torch.Tensor, some: Compared, part: slice, columns: slice, own: tuple[int, int], desk: Desk
     ) -> None:
-        rows = some.rows[part]
+        rows, residuals = some.rows[part].to(self._device), some.residuals[part].to(self._device)
         total = desk.total.empty(len(rows), columns.stop - columns.start).zero_()
         some.add(part, columns, total, desk)
         mine = slice(max(columns.start, own[0]), min(columns.stop, own[1]))
-        theirs = self.asking[some.c][mine]
+        theirs = self.asking[some.c][mine].to(self._device)
         places = desk.places.empty(len(rows), len(theirs))
         torch.add(rows[:, None] * self._targets, theirs, out=places)
-        values = total.mul_(some.residuals[part, None])[:, mine.start - columns.start : mine.stop - columns.start]
+        values = total.mul_(residuals[:, None])[:, mine.start - columns.start : mine.stop - columns.start]
         scores.view(-1).scatter_add_(0, places.view(-1), values.reshape(-1))
 
 

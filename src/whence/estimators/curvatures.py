@@ -107,26 +107,29 @@ class Curvatures:
     Args:
         width: d, of what is kept of the layer's input.
         demand: whose shared curvatures these are.
+        device: where products are made.
     """
 
-    def __init__(self, width: int, demand: Demand) -> None:
+    def __init__(self, width: int, demand: Demand, device: torch.device) -> None:
         columns = round_up(width)
-        self.moments = torch.zeros(len(demand.totals), columns, columns)
+        self.moments = torch.zeros(len(demand.totals), columns, columns, device=device)
         self.demand, self._width = demand, width
 
     def learn(self, reads: torch.Tensor, curvature: torch.Tensor) -> None:
         """Training instances [B, P, d] and the curvature of the loss in their outputs [B, C]."""
+        reads = reads.to(self.moments.device)
         for number, weight in enumerate(self.demand.weights(curvature).T):
             chosen = (weight >= self.demand.least[number]).nonzero()[:, 0]
-            rows = rounded(reads.index_select(0, chosen).mul_(weight[chosen].sqrt()[:, None, None]).flatten(0, 1))
+            weights = weight[chosen].sqrt()[:, None, None].to(reads.device)
+            rows = rounded(reads.index_select(0, chosen.to(reads.device)).mul_(weights).flatten(0, 1))
             self.moments[number].addmm_(rows.T, rows)
 
     def inverses(self, ridge: float) -> list[torch.Tensor]:
         """(A_c + ridge·I)⁻¹, float32 [d, d] each."""
-        moments = self.moments[:, : self._width, : self._width]
+        moments = self.moments[:, : self._width, : self._width].cpu()
         scaled = moments / self.demand.totals.clamp_min(1e-12)[:, None, None]
         scaled.diagonal(dim1=1, dim2=2).add_(max(ridge, 1e-12))
-        return [torch.cholesky_inverse(cholesky(moment)) for moment in scaled]
+        return [torch.cholesky_inverse(cholesky(moment)).to(self.moments.device) for moment in scaled]
 
 
 def _threshold(weights: torch.Tensor) -> torch.Tensor:

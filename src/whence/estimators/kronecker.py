@@ -115,7 +115,7 @@ class Kronecker:
             raise WhenceError("an option out of range", where="method kronecker",
                               got=f"damping {damping}, share {share}, looks {looks}",
                               expected="damping above 0, share from 0 to 1, looks of at least 0")  # fmt: skip
-        self.run, self.targets, self._reused = run, len(targets), Reused()
+        self.run, self.targets, self._reused = run, len(targets), Reused(run.device)
         self.reading = Reading(run)
         if not self.reading.views.layers:
             raise WhenceError("no trained linear, convolutional or embedding-bag layer that is called once",
@@ -135,7 +135,7 @@ class Kronecker:
             self.residuals, wanted = self.residuals @ self.directions.T, wanted @ self.directions.T
             curvature = curvature.sum(1, keepdim=True)
         self._learn(wanted, curvature, damping)
-        self.likeness = None if random is None else Likeness(random, self.demand, curvature)
+        self.likeness = None if random is None else Likeness(random, self.demand, curvature, run.device)
         self._meet(targets, wanted)
         self.reading.forget(targets)
         if self.likeness is not None:
@@ -154,7 +154,7 @@ class Kronecker:
         # Instances are looked at in batches that fit in memory, and compared class by class, all at once: products are large.
         scores = self._reused.empty(len(rows), self.targets).zero_()
         self.comparison.add_to(scores, [self._together(c, found) for c, found in enumerate(picked) if found])
-        return scores.numpy()
+        return scores.cpu().numpy()
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
         """Pass over training instances: the curvature of each part, for what targets [M, C] want."""
@@ -162,7 +162,7 @@ class Kronecker:
         most = max(1, _CURVATURE_NUMBERS // sum(part.width**2 for part in parts))
         self.demand = Demand(wanted, curvature, most)
         for part in parts:
-            part.begin(self.demand)
+            part.begin(self.demand, self.run.device)
         for seen in self.reading.all(train):
             for part, read in zip(parts, seen.reads, strict=True):
                 part.learn(read, curvature[seen.rows])
@@ -186,7 +186,7 @@ class Kronecker:
         for compared_by in self._compared_by():
             compared_by.met(orders)
         found = [theirs[order] for theirs, order in zip(found, orders, strict=True)]
-        self.comparison = Comparison(found, matters(self.residuals).sum(0).tolist(), len(targets))
+        self.comparison = Comparison(found, matters(self.residuals).sum(0).tolist(), len(targets), self.run.device)
 
     def _weigh(self, likeness: Likeness, looks: float) -> None:
         """Give likeness so many times the weight of all layers together, by the root mean square of scores of some instances."""

@@ -34,16 +34,17 @@ class Likeness:
         looks: of the training pictures.
         demand: what targets will ask of each class.
         curvature: float32 [N, C], of the loss in each output.
+        device: where products are made.
     """
 
-    def __init__(self, looks: Looks, demand: Demand, curvature: torch.Tensor) -> None:
-        self.looks, self.demand = looks, demand
+    def __init__(self, looks: Looks, demand: Demand, curvature: torch.Tensor, device: torch.device) -> None:
+        self.looks, self.demand, self.device = looks, demand, device
         count = len(curvature)
         sample = looks.data.select(evenly(count, _SAMPLE))
         rows = torch.cat([features for _, features in looks.blocks(sample)])
         self.basis = leading(rows, max(1, min(looks.columns, _MOST // count)))
         width = width_after(looks.columns, self.basis)
-        self.kept, curvatures = torch.empty(count, width), Curvatures(width, demand)
+        self.kept, curvatures = torch.empty(count, width), Curvatures(width, demand, device)
         for some, features in looks.blocks():
             self.kept[some] = project(features, self.basis)
             curvatures.learn(self.kept[some][:, None], curvature[some])
@@ -59,7 +60,8 @@ class Likeness:
         """The next targets, [B, d], and how much each wants of each class: [B, C]."""
         for c in range(self.asked.classes):
             rows, _ = classes.of(c)
-            self.asked.add(c, kept[rows] @ self.inverses[self.demand.shared[c]] * amounts[rows, c, None])
+            met = kept[rows].to(self.device) @ self.inverses[self.demand.shared[c]]
+            self.asked.add(c, met * amounts[rows, c, None].to(met))
 
     def met(self, orders: list[torch.Tensor]) -> None:
         """All targets have been met; of each class, in which order they are wanted: int64 [M_c]."""
@@ -67,7 +69,7 @@ class Likeness:
 
     def pick(self, rows: torch.Tensor) -> Look:
         """What training pictures are compared by: int64 [R]."""
-        return (self.kept.index_select(0, rows),)
+        return (self.kept.index_select(0, rows).to(self.device),)
 
     def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         """Add to ``total`` [R, m] how alike pictures and some of the targets that ask of class c are."""

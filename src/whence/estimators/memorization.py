@@ -104,7 +104,7 @@ def memories(run: Run, *, fraction: float = 0.5) -> Memories:
 
 def _left_out(reading: Reading, run: Run, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Outputs [N, C]; scores [N, C] of a ridge regression on all features without each instance; leverages [N]."""
-    model = LeftOut(targets.shape[1])
+    model = LeftOut(targets.shape[1], run.device)
     for some in reading.features(run.train):
         model.learn(some.first, some.others, targets[some.rows])
     model.solve()

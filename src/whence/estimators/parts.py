@@ -55,10 +55,10 @@ class Part:
         pooled = mean_read(kept)
         return pooled if self.read_basis is None else pooled[:, :_POOLED]
 
-    def begin(self, demand: Demand) -> None:
-        """What targets will ask is known."""
-        self.demand = demand
-        self.curvatures = Curvatures(self.width, demand)
+    def begin(self, demand: Demand, device: torch.device) -> None:
+        """What targets will ask is known, and where products are to be made."""
+        self.demand, self.device = demand, device
+        self.curvatures = Curvatures(self.width, demand, device)
         self.asked = Asked(demand.amounts.shape[1])
 
     def learn(self, kept: torch.Tensor, curvature: torch.Tensor) -> None:
@@ -77,7 +77,8 @@ class Part:
         del self.curvatures
 
     def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
-        """What comparing needs of instances of which ``kept`` [B, P, d] was kept, seen under R probes if it is ``moving``."""
+        """What comparing needs of instances of which ``kept`` [B, P, d] was kept, seen under R probes if it is ``moving``: where
+        products are made."""
         raise NotImplementedError
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
@@ -154,16 +155,16 @@ class Averaged(Part):
         return kept[:, 0, : self.for_ridges]
 
     def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
-        return (kept[:, 0],)
+        return (kept[:, 0].to(self.device),)
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
         (reads,) = look
         for c in range(self.asked.classes):
             rows, _ = classes.of(c)
-            self.asked.add(c, self._solved(reads[rows], c) * (self.scale**2 * amounts[rows, c, None]))
+            self.asked.add(c, self._solved(reads[rows], c) * (self.scale**2 * amounts[rows, c, None].to(reads)))
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
-        return (look[0].index_select(0, rows),)
+        return (look[0].index_select(0, rows.to(self.device)),)
 
     def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         total.addmm_(picked[0], self.asked.of(c, columns))
@@ -182,8 +183,8 @@ class Factored(Part):
         moves, self.per_class = moves.sum(2), per_class  # (m, R, H)
         self.move_basis = principal(moves.flatten(0, 1) if per_class else moves.flatten(1), _MOVES)
 
-    def begin(self, demand: Demand) -> None:
-        super().begin(demand)
+    def begin(self, demand: Demand, device: torch.device) -> None:
+        super().begin(demand, device)
         self.moved = Asked(demand.amounts.shape[1])
 
     def kept(self, view: LayerView) -> torch.Tensor:
@@ -191,14 +192,14 @@ class Factored(Part):
 
     def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
         assert view is not None
-        return kept[:, 0], self._moves(view)
+        return kept[:, 0].to(self.device), self._moves(view)
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
         reads, moves = look
         for c in range(self.asked.classes):
             rows, slots = classes.of(c)
             self.asked.add(c, self._solved(reads[rows], c))
-            self.moved.add(c, moves[rows, slots] * amounts[rows, c, None])
+            self.moved.add(c, moves[rows, slots] * amounts[rows, c, None].to(moves))
 
     def met(self, orders: list[torch.Tensor]) -> None:
         super().met(orders)
@@ -206,7 +207,7 @@ class Factored(Part):
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         reads, moves = look
-        return reads.index_select(0, rows), _under(moves, rows, slots)
+        return reads.index_select(0, rows.to(self.device)), _under(moves, rows, slots)
 
     def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         reads, moves = picked
@@ -218,7 +219,7 @@ class Factored(Part):
         each = [_summed(moves) for moves in view.each]
         if not self.per_class:
             each = [torch.cat(each, dim=1)]
-        moves = torch.stack([project(moves, self.move_basis) for moves in each], dim=1).cpu()
+        moves = torch.stack([project(moves, self.move_basis) for moves in each], dim=1)
         return _tempered(moves, self.scale)
 
 
@@ -235,14 +236,14 @@ class Summed(Part):
 
     def look(self, kept: torch.Tensor, view: LayerView | None) -> Look:
         assert view is not None
-        moves = torch.stack([project(moves, self.move_basis) for moves in view.each], dim=1).cpu()  # (B, R, P, h)
-        return (torch.einsum("brph,bpd->brhd", moves, kept),)
+        moves = torch.stack([project(moves, self.move_basis) for moves in view.each], dim=1)  # (B, R, P, h)
+        return (torch.einsum("brph,bpd->brhd", moves, kept.to(self.device)),)
 
     def meet(self, look: Look, classes: Classes, amounts: torch.Tensor) -> None:
         (gradients,) = look
         for c in range(self.asked.classes):
             rows, slots = classes.of(c)
-            chosen = gradients[rows, slots] * amounts[rows, c, None, None]
+            chosen = gradients[rows, slots] * amounts[rows, c, None, None].to(gradients)
             self.asked.add(
                 c, self._solved(chosen.flatten(0, 1), c).reshape(len(rows), gradients[0, 0].numel())
             )  # (m, h·d)
@@ -261,7 +262,7 @@ def pooled_moves(view: LayerView) -> torch.Tensor:
 
 def _under(given: torch.Tensor, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """given[rows, slots], faster."""
-    return given.flatten(0, 1).index_select(0, rows * given.shape[1] + slots)
+    return given.flatten(0, 1).index_select(0, (rows * given.shape[1] + slots).to(given.device))
 
 
 def _tempered(moves: torch.Tensor, scale: float) -> torch.Tensor:

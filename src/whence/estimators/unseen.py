@@ -122,7 +122,7 @@ def _wanted(run: Run) -> torch.Tensor:
 
 
 def _learned(run: Run, features: Passes, wanted: torch.Tensor) -> LeftOut:
-    model = LeftOut(run.task.outputs)
+    model = LeftOut(run.task.outputs, run.device)
     for some in features(run.train):
         model.learn(some.first, some.others, wanted[some.rows])
     model.solve()
@@ -152,11 +152,12 @@ class LeftOut:
 
     Args:
         outputs: C.
+        device: where products are made, by default on the CPU, where what is asked and answered always is.
     """
 
-    def __init__(self, outputs: int) -> None:
-        self.outputs, self.count = outputs, 0
-        self._rows, self._product = Reused(), Reused()
+    def __init__(self, outputs: int, device: torch.device | None = None) -> None:
+        self.outputs, self.count, self.device = outputs, 0, device or torch.device("cpu")
+        self._rows, self._product = Reused(self.device), Reused(self.device)
 
     def learn(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> None:
         """Features [B, D] and [B, E] of some training instances, and what is wanted of them [B, C]."""
@@ -165,23 +166,26 @@ class LeftOut:
         size, width = len(self.moment), self.widths[-1]
         rows = self._rows.empty(len(first), round_up(size))
         self._read(first, others, rows)
-        rows[:, width : size - 1], rows[:, size - 1], rows[:, size:] = targets, 1, 0
+        rows[:, width : size - 1], rows[:, size - 1], rows[:, size:] = targets.to(self.device), 1, 0
         product = torch.mm(rows.T, rows, out=self._product.empty(rows.shape[1], rows.shape[1]))
-        self.moment += product[:size, :size]
+        self.moment += product[:size, :size].cpu()
         self.count += len(rows)
 
     def solve(self) -> None:
         """All instances have been learned: fit with an unpenalized intercept."""
         moment = self.moment / self.count
         width = self.widths[-1]
-        self.mean, self.intercept = moment[-1, :width].float(), moment[-1, width:-1].float()
+        self.mean, self.intercept = (
+            part.float().to(self.device) for part in (moment[-1, :width], moment[-1, width:-1])
+        )
         centered = moment - torch.outer(moment[-1], moment[-1])
         self.models = []
         for columns in self.widths:
             variance = centered[:columns, :columns].clone()
             variance.diagonal().add_(_RIDGE * float(variance.diagonal().sum().clamp_min(1e-12)))
             inverse = torch.cholesky_inverse(cholesky(variance))
-            self.models.append((rounded(inverse.float()), (inverse @ centered[:columns, width:-1]).float()))
+            weights = (inverse @ centered[:columns, width:-1]).float()
+            self.models.append((rounded(inverse.float()).to(self.device), weights.to(self.device)))
 
     def without(self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What each regression without each instance says of it, ŷ₋ᵢ = y − (y − ŷ)/(1 − hᵢ): float32 [2, B, C]."""
@@ -191,7 +195,7 @@ class LeftOut:
         self, first: torch.Tensor, others: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What ``without`` gives, and the leverages h of the instances in each regression, 0 to 1: float32 [2, B]."""
-        rows = self._centered(first, others)
+        rows, targets = self._centered(first, others), targets.to(self.device)
         said, leverages = [], []
         for columns, (inverse, weights) in zip(self.widths, self.models, strict=True):
             mine = rows[:, :columns]
@@ -199,21 +203,24 @@ class LeftOut:
             error = targets - mine @ weights - self.intercept
             said.append(targets - error / (1 - leverage)[:, None])
             leverages.append(leverage)
-        return torch.stack(said), torch.stack(leverages)
+        return torch.stack(said).cpu(), torch.stack(leverages).cpu()
 
     def predict(self, first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """What each regression says of instances that it was not fitted to: float32 [2, B, C]."""
         rows = self._centered(first, others)
-        return torch.stack([rows[:, : len(weights)] @ weights + self.intercept for _, weights in self.models])
+        return torch.stack([rows[:, : len(weights)] @ weights + self.intercept for _, weights in self.models]).cpu()
 
     def _begin(self, first: torch.Tensor, others: torch.Tensor) -> None:
         limits = _MOST_COLUMNS, max(_MOST_COLUMNS - first.shape[1], _MOST_COLUMNS // 2)
         generator = torch.Generator().manual_seed(0)
         self.projections = [
-            torch.randn(part.shape[1], most, generator=generator) / most**0.5 if part.shape[1] > most else None
+            (torch.randn(part.shape[1], most, generator=generator) / most**0.5).to(self.device)
+            if part.shape[1] > most
+            else None
             for part, most in zip((first, others), limits, strict=True)
         ]
-        self.references = first.mean(0), others.mean(0)  # near the mean, so that sums of squares keep their digits
+        # Near the mean, so that sums of squares keep their digits.
+        self.references = first.mean(0).to(self.device), others.mean(0).to(self.device)
         widths = [
             part.shape[1] if projection is None else projection.shape[1]
             for part, projection in zip((first, others), self.projections, strict=True)
@@ -236,7 +243,7 @@ class LeftOut:
         """Fill in the first columns of ``rows``."""
         parts = zip((first, others), self.references, self.projections, (0, self.widths[0]), strict=True)
         for part, reference, projection, left in parts:
-            width = part.shape[1] if projection is None else projection.shape[1]
+            width, part = part.shape[1] if projection is None else projection.shape[1], part.to(self.device)
             into = rows[:, left : left + width]
             if projection is None:
                 torch.sub(part, reference, out=into)
