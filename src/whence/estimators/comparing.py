@@ -18,7 +18,7 @@ from whence.estimators.reused import Reused
 
 __all__ = ["Asked", "Compared", "Comparison", "Desk"]
 
-_TARGETS, _INSTANCES = 1024, 2048  # at a time
+_TARGETS, _INSTANCES = 1024, 2048  # that a core looks at at a time; other devices look at all
 
 
 class Asked:
@@ -85,10 +85,11 @@ class Comparison:
 
     def __init__(self, asking: list[torch.Tensor], counts: Sequence[int], targets: int, device: torch.device) -> None:
         self.asking, self._targets, self._device = asking, targets, device
+        self._few = device.type == "cpu"
         work = np.zeros(targets)
         for theirs, count in zip(asking, counts, strict=True):
             work[theirs.numpy()] += count
-        self._desks = [Desk(device) for _ in range(torch.get_num_threads() if device.type == "cpu" else 1)]
+        self._desks = [Desk(device) for _ in range(torch.get_num_threads() if self._few else 1)]
         shares = np.linspace(0, work.sum(), len(self._desks) + 1)[1:-1]
         self._bounds = [0, *np.searchsorted(work.cumsum(), shares).tolist(), targets]
 
@@ -98,9 +99,10 @@ class Comparison:
         def work(desk: Desk, first: int, last: int) -> None:
             for some in compared:
                 begin, end = np.searchsorted(self.asking[some.c].numpy(), (first, last)).tolist()
-                for columns in _pieces(begin, end):
-                    for top in range(0, len(some.rows), _INSTANCES):
-                        self._add(scores, some, slice(top, top + _INSTANCES), columns, (begin, end), desk)
+                targets, instances = (_TARGETS, _INSTANCES) if self._few else (round_up(end), len(some.rows))
+                for columns in _pieces(begin, end, targets):
+                    for top in range(0, len(some.rows), instances):
+                        self._add(scores, some, slice(top, top + instances), columns, (begin, end), desk)
 
         with a_core_each(scores.device) as over:
             list(over(work, self._desks, self._bounds[:-1], self._bounds[1:]))
@@ -119,10 +121,10 @@ class Comparison:
         scores.view(-1).scatter_add_(0, places.view(-1), values.reshape(-1))
 
 
-def _pieces(begin: int, end: int) -> list[slice]:
+def _pieces(begin: int, end: int, most: int) -> list[slice]:
     """Columns begin … end − 1 and some beside them, as products of round numbers of columns are faster, in pieces about alike."""
     if begin == end:
         return []
     left, right = begin - begin % ROUND, round_up(end)
-    step = round_up(-(-(right - left) // -(-(right - left) // _TARGETS)))
+    step = round_up(-(-(right - left) // -(-(right - left) // most)))
     return [slice(at, min(at + step, right)) for at in range(left, right, step)]

@@ -31,7 +31,7 @@ __all__ = ["Kernel", "Residual", "mean_curvature", "residuals_at"]
 
 Residual: TypeAlias = Literal["auto", "softened", "random", "flipped", "full"]
 _MOST_SUBNETWORKS = 10_000
-_IN_CACHE = 128  # rows of scores
+_IN_CACHE = 2**20  # scores
 
 
 class Kernel:
@@ -110,8 +110,9 @@ class Kernel:
     def _scores(self, features: torch.Tensor, residuals: torch.Tensor) -> np.ndarray:
         scores = self._reused.empty(len(features), self.whitened.shape[1])
         torch.mm(features, self.whitened[:-1], out=scores)
-        alike = self._beside.empty(_IN_CACHE, scores.shape[1])
-        for some, of_some in zip(torch.split(scores, _IN_CACHE), torch.split(residuals, _IN_CACHE), strict=True):
+        few = max(1, _IN_CACHE // scores.shape[1] if scores.device.type == "cpu" else len(scores))
+        alike = self._beside.empty(few, scores.shape[1])
+        for some, of_some in zip(torch.split(scores, few), torch.split(residuals, few), strict=True):
             some.add_(self.whitened[-1]).mul_(torch.mm(of_some, self.asked, out=alike[: len(some)]))
         return scores[:, : self.targets].cpu().numpy()
 
