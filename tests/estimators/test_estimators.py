@@ -109,3 +109,12 @@ def test_quantities_are_told_apart_by_what_they_do(tmp_path):
     other = influence(run, "test", method="turnover", quantity=smooth, name="smooth")
     assert not np.allclose(plain, other)
     assert influence(run, "test", method="turnover", quantity=lambda o, t: o[:, 0]).shape == (120, 30)
+
+
+@pytest.mark.parametrize("method", ["turnover", "first_order", "kernel", "kronecker"])
+def test_a_network_of_weights_that_are_no_numbers_is_refused(method):
+    run = trained(epochs=1)
+    with torch.no_grad():
+        run.model[2].weight[0, 0] = torch.nan
+    with pytest.raises(WhenceError, match="not finite|a mean square of nan"):
+        influence(run, "test", method=method)

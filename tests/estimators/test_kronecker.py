@@ -130,6 +130,12 @@ class Reader(nn.Module):
         return self.head(self.dropped(read.sum(1) / there.sum(1)))
 
 
+def test_rows_may_be_asked_for_twice():
+    estimator = Kronecker(run := trained(epochs=1), run.splits["test"], run.loss)
+    once = estimator.of_rows(np.array([2, 3, 5])).copy()
+    np.testing.assert_allclose(estimator.of_rows(np.array([5, 3, 3, 2])), once[[2, 1, 1, 0]], rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("classes", [3, 20])  # sums over positions, and means over them
 def test_the_padding_of_texts_changes_nothing(classes):
     torch.manual_seed(0)

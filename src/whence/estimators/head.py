@@ -14,6 +14,7 @@ from whence.attachment import attached
 from whence.data import Batch, Dataset
 from whence.data.tokens import tokens_at_once
 from whence.dropout import TurnOverDropout, explicit, full
+from whence.errors import WhenceError
 from whence.forward import device_of, evaluating, outputs
 
 __all__ = ["Head", "Written", "close", "features_of", "find_head"]
@@ -112,7 +113,15 @@ def _is_affine(
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two outputs are the same to rounding."""
+    """Whether two outputs are the same to rounding.
+
+    Raises:
+        WhenceError: they are not finite.
+    """
+    if not b.isfinite().all():
+        raise WhenceError(
+            "outputs that are not finite", where="the model", mend="Look for extreme weights or inputs in the run."
+        )
     return a.shape == b.shape and torch.allclose(
         a.float(), b.float(), rtol=1e-3, atol=1e-4 * (1 + float(b.abs().max()))
     )

@@ -35,8 +35,6 @@ With more than 16 classes, Ĵ_c(z)·Ĵ_c(x) is the mean over 16 random combinati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import nn
@@ -63,15 +61,31 @@ _CURVATURE_NUMBERS = 2**28  # in the curvatures of all classes and layers togeth
 _WEIGHED = 128  # training instances whose scores tell how much weight likeness has
 
 
-@dataclass(frozen=True, eq=False)
 class _Picked:
-    """Instances of a batch to which a class matters: which they are, their places among those asked for, their residuals for the
-    class, and what each part compares."""
+    """The instances to which a class matters, as they are looked at batch by batch.
 
-    rows: torch.Tensor
-    places: torch.Tensor
-    residuals: torch.Tensor
-    each: list[Look]
+    Attributes:
+        rows, places: which they are, and where they are among those asked for: int64 [R].
+        residuals: for the class, float32 [R].
+        each: what each part compares of them, [R, …]; none before the first batch.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.rows, self.places = torch.empty(2, count, dtype=torch.int64)
+        self.residuals = torch.empty(count)
+        self.each: list[Look] = []
+        self._filled = 0
+
+    def take(self, rows: torch.Tensor, places: torch.Tensor, residuals: torch.Tensor, looks: list[Look]) -> None:
+        """The next of them. They lie together from the first: small pieces that wait would leave gaps in memory."""
+        if not self.each:
+            self.each = [tuple(part.new_empty(len(self.rows), *part.shape[1:]) for part in look) for look in looks]
+        some = slice(self._filled, self._filled + len(rows))
+        self.rows[some], self.places[some], self.residuals[some] = rows, places, residuals
+        for whole, look in zip(self.each, looks, strict=True):
+            for kept, part in zip(whole, look, strict=True):
+                kept[some] = part
+        self._filled = some.stop
 
 
 class Kronecker:
@@ -145,15 +159,22 @@ class Kronecker:
         return self.of_rows(np.arange(start, stop))
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        if len(distinct) < len(rows):
+            return self.of_rows(distinct)[inverse]
         place = np.empty(len(self.residuals), np.int64)
         place[rows] = np.arange(len(rows))
-        picked: list[list[_Picked]] = [[] for _ in self.comparison.asking]
+        counts = matters(self.residuals[rows]).sum(0).tolist()
+        picked = [
+            _Picked(count) if count and len(theirs) else None
+            for count, theirs in zip(counts, self.comparison.asking, strict=True)
+        ]
         for alike in by_classes(self.residuals[rows]):
             for some in self.reading.divided(self.run.train, rows[alike]):
                 self._pick(some, torch.from_numpy(place[some]), picked)
         # Instances are looked at in batches that fit in memory, and compared class by class, all at once: products are large.
         scores = self._reused.empty(len(rows), self.targets).zero_()
-        self.comparison.add_to(scores, [self._together(c, found) for c, found in enumerate(picked) if found])
+        self.comparison.add_to(scores, [self._compared(c, some) for c, some in enumerate(picked) if some is not None])
         return scores.cpu().numpy()
 
     def _learn(self, wanted: torch.Tensor, curvature: torch.Tensor, damping: float | None) -> None:
@@ -197,35 +218,27 @@ class Kronecker:
         alone = self.of_rows(some) - layers
         likeness.weight = looks * float(np.sqrt(np.square(layers).mean() / max(np.square(alone).mean(), 1e-30)))
 
-    def _pick(self, rows: np.ndarray, places: torch.Tensor, picked: list[list[_Picked]]) -> None:
+    def _pick(self, rows: np.ndarray, places: torch.Tensor, picked: list[_Picked | None]) -> None:
         """Look at a batch of training instances, and note for each class what is compared of those to which it matters."""
         residuals, parts = self.residuals[rows], self.reading.parts
         classes = self._classes(residuals)
         looks = self._look(self.run.train, rows, classes)
         for c, found in enumerate(picked):
-            some, slots = classes.of(c)
-            if len(some) and len(self.comparison.asking[c]):
+            if found is not None:
+                some, slots = classes.of(c)
                 each = [part.pick(look, some, slots) for part, look in zip(parts, looks, strict=True)]
-                found.append(_Picked(torch.from_numpy(rows)[some], places[some], residuals[some, c], each))
+                found.take(torch.from_numpy(rows)[some], places[some], residuals[some, c], each)
 
-    def _together(self, c: int, picked: list[_Picked]) -> Compared:
-        """What was picked of a class in all batches, ready to be compared."""
-        each: list[Look] = [
-            tuple(map(torch.cat, zip(*looks, strict=True)))
-            for looks in zip(*(some.each for some in picked), strict=True)
-        ]
-        rows, places, residuals = (
-            torch.cat([getattr(some, name) for some in picked]) for name in ("rows", "places", "residuals")
-        )
-        if self.likeness is not None:
-            each.append(self.likeness.pick(rows))
+    def _compared(self, c: int, picked: _Picked) -> Compared:
+        """What was picked of a class, ready to be compared."""
+        each = [*picked.each, *([] if self.likeness is None else [self.likeness.pick(picked.rows)])]
         parts = self._compared_by()
 
         def add(instances: slice, columns: slice, total: torch.Tensor, desk: Desk) -> None:
             for part, look in zip(parts, each, strict=True):
                 part.compare(tuple(given[instances] for given in look), c, columns, total, desk)
 
-        return Compared(c, places, residuals, add)
+        return Compared(c, picked.places, picked.residuals, add)
 
     def _compared_by(self) -> list[Part | Likeness]:
         return [*self.reading.parts, *([] if self.likeness is None else [self.likeness])]

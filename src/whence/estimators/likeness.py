@@ -68,9 +68,10 @@ class Likeness:
         self.asked.close(orders)
 
     def pick(self, rows: torch.Tensor) -> Look:
-        """What training pictures are compared by: int64 [R]."""
-        return (self.kept.index_select(0, rows).to(self.device),)
+        """What training pictures are compared by: their numbers, int64 [R], since more than one class matters to most of them."""
+        return (rows,)
 
     def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         """Add to ``total`` [R, m] how alike pictures and some of the targets that ask of class c are."""
-        total.addmm_(picked[0], self.asked.of(c, columns), alpha=self.weight)
+        kept = self.kept.index_select(0, picked[0]).to(self.device)
+        total.addmm_(kept, self.asked.of(c, columns), alpha=self.weight)
