@@ -18,7 +18,7 @@ __all__ = ["ENTRIES", "Summary", "even_weights", "typical_sizes"]
 
 ENTRIES = {"row_sum", "even_sum", "helpful_rows", "helpful_values", "harmful_rows", "harmful_values"}
 _LEAST = 0.1  # of the median, is added to typical sizes: targets that hardly anything moves are not all that counts
-_SUMMED = 2**12  # targets that are summed in single precision
+_SUMMED = 2**14  # targets that are summed in single precision
 _SAMPLE = 512  # rows that say how large a target's scores typically are
 
 
