@@ -33,6 +33,7 @@ class Part:
     """
 
     moving = True
+    device = torch.device("cpu")  # where products are made, as ``begin`` says
     scale: float
     width: int
     read_basis: torch.Tensor | None
