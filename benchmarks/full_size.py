@@ -138,9 +138,9 @@ def products(run: whence.Run, method: str) -> list[tuple[int, int, int]]:
     heavy = estimator.demand.heavy
     for c, rows in enumerate(asked):
         for part in estimator.reading.parts:
-            shapes.append((rows, *part.asked.shape(c)))
+            shapes.append((rows, *part.asked.of(c, slice(None)).shape))
             if getattr(part, "moved", None):
-                shapes.append((rows, *part.moved.shape(c)))
+                shapes.append((rows, *part.moved.of(c, slice(None)).shape))
             shapes.append((int(heavy[estimator.demand.shared[c]]), part.width, round_up(part.width)))
     return shapes
 

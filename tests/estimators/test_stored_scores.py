@@ -63,9 +63,8 @@ def test_killed_scores_go_on_to_the_same_bits(tmp_path, method, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    block = (
-        "of_rows" if hasattr(estimator, "of_rows") and expected.info["level"] == "group" else "block"
-    )  # of whose members
+    of_members = hasattr(estimator, "of_rows") and expected.info["level"] == "group"
+    block = "of_rows" if of_members else "block"
     for part, at, least in (("null", 0, 0), (block, 3, 1)):
         if not hasattr(estimator, part):
             continue

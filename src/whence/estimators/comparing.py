@@ -43,10 +43,6 @@ class Asked:
         """Some columns of class c: [d, m]; behind the last target there are zeros up to a round number."""
         return self._whole[c][:, some]
 
-    def shape(self, c: int) -> tuple[int, int]:
-        """Of a class, with what it is rounded up by."""
-        return self._whole[c].shape[0], self._whole[c].shape[1]
-
 
 class Desk:
     """What one core works in."""

@@ -97,7 +97,7 @@ class Part:
     def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
         """Add to ``total`` [R, m] how alike R instances and some of the targets that ask of class c are in its curvature, times
         what the targets want."""
-        raise NotImplementedError
+        total.addmm_(picked[0], self.asked.of(c, columns))
 
     def _solved(self, rows: torch.Tensor, c: int) -> torch.Tensor:
         """A_c⁻¹ times rows [m, d]: [m, d]."""
@@ -166,9 +166,6 @@ class Averaged(Part):
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         return (look[0].index_select(0, rows.to(self.device)),)
-
-    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
-        total.addmm_(picked[0], self.asked.of(c, columns))
 
 
 class Factored(Part):
@@ -251,9 +248,6 @@ class Summed(Part):
 
     def pick(self, look: Look, rows: torch.Tensor, slots: torch.Tensor) -> Look:
         return (_under(look[0], rows, slots).flatten(1),)
-
-    def compare(self, picked: Look, c: int, columns: slice, total: torch.Tensor, desk: Desk) -> None:
-        total.addmm_(picked[0], self.asked.of(c, columns))
 
 
 def pooled_moves(view: LayerView) -> torch.Tensor:

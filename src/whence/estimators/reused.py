@@ -1,4 +1,4 @@
-"""Memory for block after block of scores: a new page costs about as much as filling it."""
+"""Memory for block after block of scores, since new pages cost time."""
 
 from __future__ import annotations
 

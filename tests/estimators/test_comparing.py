@@ -1,0 +1,44 @@
+"""Products class by class on many cores, against sums written out."""
+
+import numpy as np
+import pytest
+import torch
+
+from whence.estimators import comparing
+from whence.estimators.comparing import Asked, Compared, Comparison
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("targets", [1, 40, 75])
+def test_scores_are_the_sum_over_classes(targets, threads, monkeypatch):
+    """In pieces of 16 targets and 4 instances; nobody asks of the last class."""
+    monkeypatch.setattr(comparing, "_TARGETS", 16)
+    monkeypatch.setattr(comparing, "_INSTANCES", 4)
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(targets)
+    asked, asking, compared = Asked(4), [], []
+    expected, orders = torch.zeros(30, targets), []
+    for c in range(4):
+        theirs = torch.randperm(targets, generator=generator)[: 0 if c == 3 else max(1, targets - 9 * c)]
+        rows, residuals = torch.randperm(30, generator=generator)[:11], torch.randn(11, generator=generator)
+        left, right = torch.randn(11, 5, generator=generator), torch.randn(len(theirs), 5, generator=generator)
+        asked.add(c, right)
+        orders.append(theirs.argsort())
+        asking.append(theirs[orders[-1]])
+        expected[rows[:, None], theirs] += residuals[:, None] * (left @ right.T)
+
+        def add(instances, columns, total, desk, c=c, left=left):
+            total.addmm_(left[instances], asked.of(c, columns))
+
+        compared.append(Compared(c, rows, residuals, add))
+    asked.close(orders)
+    found = torch.zeros(30, targets)
+    Comparison(asking, [11] * 4, targets, torch.device("cpu")).add_to(found, compared)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
