@@ -1,7 +1,7 @@
 """What training and scores will cost, told by a trial on a sample: seconds, memory, bytes on disk.
 
 A copy of the model is trained on a sample for three epochs, and scored on samples of several sizes. Making an estimator, and
-what it holds in memory, are of the form a + b·n + c·m in training rows n and targets m, the scores themselves d·n + e·n·m; with
+what it holds in memory, are of the form a + b·n + c·m in training rows n and targets m, the scores themselves d + e·n + f·n·m; with
 these found by (non-negative) least squares, they are foretold for N and M. The copy is trained because some methods do less for
 a model that is sure. Bytes on disk are added up.
 """
@@ -38,8 +38,9 @@ from whence.training import fit
 
 __all__ = ["Costs", "costs"]
 
-_ENOUGH, _TOO_MUCH = 1.0, 4.0  # seconds that a trial should take, and at most begins to take
-_MOST_ROWS, _MOST_TARGETS = 4096, 512  # of samples
+_ENOUGH, _TOO_MUCH = 1.0, 4.0  # seconds that a trial should take, and that one of many rows and targets may
+_SEEN = 1.5  # where a trial takes so many times the smallest, its rows or targets are seen to matter
+_MOST_ROWS, _MOST_TARGETS = 4096, 2048  # of samples
 _FEWEST_ROWS, _FEWEST_TARGETS = 64, 16
 _OVERHEAD, _LIBRARIES = 1.2, 128 * 2**20  # what allocators hold back, and libraries that are loaded later
 _BARE_BYTES = 400 * 2**20  # of a process that has loaded torch, where the system does not say
@@ -175,30 +176,41 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
 def _score(
     sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, folder: Path, bar: Any
 ) -> tuple[float, float]:
-    """Seconds of scores, and bytes that an estimator holds, for all rows and targets."""
-    n, m, first = min(_FEWEST_ROWS, len(sample.train)), min(_FEWEST_TARGETS, len(among)), 0.0
-    while True:
-        tried = _scored(sample, among, method, level, n, m, folder)
-        bar.update()
-        seconds = tried.preparing + tried.scoring
-        first = first or seconds
-        larger = min(2 * n, len(sample.train), _MOST_ROWS), min(2 * m, len(among), _MOST_TARGETS)
-        # What does not depend on rows and targets must not be most of it.
-        if seconds > max(_ENOUGH, 2 * first) or seconds > _TOO_MUCH or larger == (n, m):
-            break
-        n, m = larger
-    shapes = [(n, m), (n, max(1, m // 2)), (max(2, n // 2), m), (max(2, n // 2), max(1, m // 2))]
-    found = []
-    for shape in shapes:
-        bar.update()
-        tries = [
-            _scored(sample, among, method, level, *shape, folder) for _ in range(1 if seconds > _ENOUGH / 2 else 3)
-        ]
-        found.append(_Tried(min(one.preparing for one in tries), min(one.scoring for one in tries), tries[0].held))
-    preparing = _foretold(shapes, [one.preparing for one in found], (rows, targets), lambda n, m: [1, n, m])
-    scoring = _foretold(shapes, [one.scoring for one in found], (rows, targets), lambda n, m: [n, n * m])
-    held = _foretold(shapes, [one.held for one in found], (rows, targets), lambda n, m: [1, n, m])
-    return preparing + scoring, held
+    """Seconds of scores, and bytes that an estimator holds, for all rows and targets.
+
+    What each row costs, and each target, must be seen beside what all of them share: of one, then of the other, more are
+    tried until it is.
+    """
+    found: dict[tuple[int, int], _Tried] = {}
+
+    def seconds(n: int, m: int) -> float:
+        if (n, m) not in found:
+            tries = [_scored(sample, among, method, level, n, m, folder)]
+            if tries[0].seconds < _ENOUGH / 2:
+                tries += [_scored(sample, among, method, level, n, m, folder) for _ in range(2)]
+            bar.update()
+            found[n, m] = _Tried(min(one.preparing for one in tries), min(one.scoring for one in tries), tries[0].held)
+        return found[n, m].seconds
+
+    def foretold(n: int, m: int) -> tuple[float, float]:
+        """Seconds, and bytes that are held."""
+        shapes, tried = list(found), list(found.values())
+        preparing = _foretold(shapes, [one.preparing for one in tried], (n, m), lambda n, m: [1, n, m])
+        scoring = _foretold(shapes, [one.scoring for one in tried], (n, m), lambda n, m: [1, n, n * m])
+        held = _foretold(shapes, [one.held for one in tried], (n, m), lambda n, m: [1, n, m])
+        return preparing + scoring, held
+
+    most_rows, most_targets = min(len(sample.train), _MOST_ROWS), min(len(among), _MOST_TARGETS)
+    fewest = n, m = min(_FEWEST_ROWS, most_rows), min(_FEWEST_TARGETS, most_targets)
+    seen = max(_ENOUGH, _SEEN * seconds(*fewest))
+    while seconds(n, fewest[1]) < seen and n < most_rows:
+        n = min(4 * n, most_rows)
+    while seconds(fewest[0], m) < seen and m < most_targets:
+        m = min(4 * m, most_targets)
+    while n > 3 and m > 1 and foretold(n, m)[0] > max(_TOO_MUCH, 2 * seen):
+        n, m = n // 2, m // 2
+    seconds(n, m)  # many of both, as these take less than one by one
+    return foretold(rows, targets)
 
 
 def _foretold(
@@ -221,6 +233,10 @@ class _Tried:
     preparing: float
     scoring: float
     held: int
+
+    @property
+    def seconds(self) -> float:
+        return self.preparing + self.scoring
 
 
 def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int, folder: Path) -> _Tried:

@@ -14,7 +14,8 @@ __all__ = ["Classification", "LanguageModeling", "Regression", "Task", "task_fro
 
 def well_formed(text: Any) -> str:
     """Text that UTF-8 can hold: lone surrogates become question marks."""
-    return str(text).encode("utf-8", "replace").decode()
+    text = str(text)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)
