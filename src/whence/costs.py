@@ -124,7 +124,7 @@ def costs(
         tqdm(desc="plan: trying samples", unit="trial", disable=not progress, leave=False) as bar,
     ):
         before = _resident()
-        seconds_of_epoch, model = _trained_copy(run, chosen, bar)
+        starting, seconds_of_epoch, model = _trained_copy(run, chosen, bar)
         sample = Run(model, run.train, loss=run.loss)
         level = "instance" if run.train.groups is None else "group"
         method = choose(sample, run.loss)
@@ -140,7 +140,7 @@ def costs(
     return Costs(
         targets=wanted,
         method=method,
-        fit_seconds=seconds_of_epoch * chosen.epochs,
+        fit_seconds=starting + seconds_of_epoch * chosen.epochs,
         score_seconds=score_seconds,
         memory=int(_OVERHEAD * (before + parameters + max(training, held + tiles)) + _LIBRARIES),
         run_bytes=int(parameters + _table_bytes(run)),
@@ -151,9 +151,10 @@ def costs(
     )
 
 
-def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, nn.Module]:
-    """Seconds of an epoch on all training instances, and a copy of the model, trained on a sample of them."""
+def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, float, nn.Module]:
+    """Seconds before the first epoch, of an epoch on all training instances, and a copy of the model, trained on a sample."""
     count, limit = _FEWEST_ROWS, options.exposure_limit
+    starting = 0.0
     while True:
         count = min(4 * count, len(run.train))
         data = run.train.select(evenly(len(run.train), count))
@@ -161,7 +162,11 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
         some = TrainingOptions(**{**options.to_json(), "epochs": 3, "patience": None})
         sample = fit(copy.deepcopy(run.model), data, loss=run.loss, **some.to_json())
         bar.update()
-        if time.perf_counter() - began > _ENOUGH or count in (len(run.train), _MOST_ROWS):
+        seconds = time.perf_counter() - began
+        starting = starting or seconds - sum(
+            row["seconds"] for row in sample.history
+        )  # the first time, as in any process
+        if seconds > _ENOUGH or count in (len(run.train), _MOST_ROWS):
             break
     epoch = min(row["seconds"] for row in sample.history[1:])
     began = time.perf_counter()
@@ -170,7 +175,7 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
     held_out = len(run.splits["dev"]) if "dev" in run.splits else 0
     measured = 3 * min(len(run.train), limit) + held_out
     step = max(epoch - 3 * min(count, limit) * passing, epoch / 4) / count
-    return step * len(run.train) + measured * passing, sample.model
+    return starting, step * len(run.train) + measured * passing, sample.model
 
 
 def _score(
