@@ -1,9 +1,9 @@
 """What training and scores will cost, told by a trial on a sample: seconds, memory, bytes on disk.
 
 A copy of the model is trained on a sample for three epochs, and scored on samples of several sizes. Making an estimator, and
-what it holds in memory, are of the form a + b·n + c·m in training rows n and targets m, the scores themselves d + e·n + f·n·m; with
-these found by (non-negative) least squares, they are foretold for N and M. The copy is trained because some methods do less for
-a model that is sure. Bytes on disk are added up.
+what it holds in memory, are of the form a + b·n + c·m in training rows n and targets m, the scores themselves, null scores
+among them, d + e·n + f·(n + nulls)·m; with these found by (non-negative) least squares, they are foretold for N and M. The copy
+is trained because some methods do less for a model that is sure. Bytes on disk are added up.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ __all__ = ["Costs", "costs"]
 _ENOUGH, _TOO_MUCH = 1.0, 4.0  # seconds that a trial should take, and that one of many rows and targets may
 _SEEN = 1.5  # where a trial takes so many times the smallest, its rows or targets are seen to matter
 _MOST_ROWS, _MOST_TARGETS = 4096, 2048  # of samples
+_NULL = 512  # masks never trained on that are scored too
 _FEWEST_ROWS, _FEWEST_TARGETS = 64, 16
 _OVERHEAD, _LIBRARIES = 1.2, 128 * 2**20  # what allocators hold back, and libraries that are loaded later
 _BARE_BYTES = 400 * 2**20  # of a process that has loaded torch, where the system does not say
@@ -128,8 +129,10 @@ def costs(
         sample = Run(model, run.train, loss=run.loss)
         level = "instance" if run.train.groups is None else "group"
         method = choose(sample, run.loss)
-        score_seconds, held = _score(sample, among, method, level, len(run.train), wanted, Path(folder), bar)
-    masks = METHODS[method].rows_of(sample.train).masks
+        masks = METHODS[method].rows_of(sample.train).masks
+        score_seconds, held = _score(
+            sample, among, method, level, len(run.train), wanted, _NULL if masks else 0, Path(folder), bar
+        )
     rows = len(run.train) if level == "instance" else len(np.unique(run.train.mask_ids))
     parameters = sum(tensor.numel() * tensor.element_size() for tensor in run.model.state_dict().values())
     learned = sum(tensor.numel() * 4 for tensor in run.model.parameters() if tensor.requires_grad)
@@ -179,9 +182,9 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
 
 
 def _score(
-    sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, folder: Path, bar: Any
+    sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, null: int, folder: Path, bar: Any
 ) -> tuple[float, float]:
-    """Seconds of scores, and bytes that an estimator holds, for all rows and targets.
+    """Seconds of scores, and bytes that an estimator holds, for all rows and targets, and so many masks never trained on.
 
     What each row costs, and each target, must be seen beside what all of them share: of one, then of the other, more are
     tried until it is.
@@ -201,7 +204,7 @@ def _score(
         """Seconds, and bytes that are held."""
         shapes, tried = list(found), list(found.values())
         preparing = _foretold(shapes, [one.preparing for one in tried], (n, m), lambda n, m: [1, n, m])
-        scoring = _foretold(shapes, [one.scoring for one in tried], (n, m), lambda n, m: [1, n, n * m])
+        scoring = _foretold(shapes, [one.scoring for one in tried], (n, m), lambda n, m: [1, n, (n + null) * m])
         held = _foretold(shapes, [one.held for one in tried], (n, m), lambda n, m: [1, n, m])
         return preparing + scoring, held
 
@@ -261,7 +264,7 @@ def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int
         Labels(targets.ids, targets.all_names()),
         {"method": method},
         path=path,
-        null=lambda: estimator.null(512, seed=0) if rows.masks else None,
+        null=lambda: estimator.null(_NULL, seed=0) if rows.masks else None,
         of_rows=None if rows.masks else estimator.of_rows,
         width=_width(run),
         at_once=kind.at_once,
