@@ -112,3 +112,14 @@ def test_results_are_those_of_the_weights_kept(tmp_path):
     run = trained(epochs=40, learning_rate=0.05, patience=2, n=60, widths=(6, 64, 3), schedule="constant")
     losses = [row["dev_loss"] for row in run.history]
     assert run.config["results"]["dev_loss"] == min(losses) < losses[-1]
+
+
+@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False)])
+def test_16_bits_on_a_processor_that_emulates_them_are_warned_of(monkeypatch, caplog, capability, slow):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    trained(epochs=1, autocast="bfloat16")
+    assert ("no products of bfloat16" in caplog.text) == slow
+    caplog.clear()
+    trained(epochs=1)
+    assert not caplog.text

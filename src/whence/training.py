@@ -17,6 +17,7 @@ import copy
 import logging
 import math
 import os
+import platform
 import time
 from typing import Any
 
@@ -95,7 +96,11 @@ def fit(
         raise WhenceError("augmentation of inputs that are no pictures", where="augment", got=repr(chosen.augment),
                           expected="inputs [B, channels, height, width]", mend="Use augment none.")  # fmt: skip
     quantity = loss if isinstance(loss, Quantity) else loss_of(splits["train"].task, loss)
-    model.to(chosen.torch_device())
+    device = chosen.torch_device()
+    model.to(device)
+    if chosen.autocast != "off" and device.type == "cpu" and _emulates_half():
+        _LOG.warning("this processor has no products of %s (AVX-512): training may take many times longer than with autocast off",
+                     chosen.autocast)  # fmt: skip
     for data in splits.values():
         probe(model, data)
     spec = getattr(model, "whence_spec", None)
@@ -137,6 +142,12 @@ def fit(
             raise
     directory.tidy(CHECKPOINT)
     return open_run(directory.path, model=model, train=splits["train"], **given)
+
+
+def _emulates_half() -> bool:
+    """Whether numbers of 16 bits are only emulated here, and without wide instructions."""
+    narrow = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+    return narrow and platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _trained(loop: _Loop, splits: dict[str, Dataset], given: dict[str, Any], config: dict[str, Any],
