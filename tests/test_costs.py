@@ -47,3 +47,10 @@ def test_scores_within_a_factor_of_two(monkeypatch, method, shared, row, target,
         assert held == pytest.approx(1000 * rows + 100 * targets, rel=1e-3)
     assert min(ratios) > 1 / 2 and max(ratios) < 2, ratios
     assert spent / 20 < 15 + 20 * shared
+
+
+def test_more_targets_than_there_are(monkeypatch):
+    """Ten instances to try: what each target costs is seen all the same."""
+    monkeypatch.setattr(costs, "_scored", lambda *args: _Tried(0.1 + 1e-3 * args[4] + 0.01 * args[5], 0.0, 0))
+    seconds, _ = _score(SimpleNamespace(train=range(30)), range(10), "kernel", "instance", 30, 5000, 0, None, Bar())
+    assert seconds == pytest.approx(0.1 + 0.03 + 50, rel=1e-6)

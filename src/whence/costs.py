@@ -209,7 +209,7 @@ def _score(
         return preparing + scoring, held
 
     most_rows, most_targets = min(len(sample.train), _MOST_ROWS), min(len(among), _MOST_TARGETS)
-    fewest = n, m = min(_FEWEST_ROWS, most_rows), min(_FEWEST_TARGETS, most_targets)
+    fewest = n, m = min(_FEWEST_ROWS, max(2, most_rows // 2)), min(_FEWEST_TARGETS, max(1, most_targets // 2))
     seen = max(_ENOUGH, _SEEN * seconds(*fewest))
     while seconds(n, fewest[1]) < seen and n < most_rows:
         n = min(4 * n, most_rows)
