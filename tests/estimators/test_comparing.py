@@ -42,3 +42,25 @@ def test_scores_are_the_sum_over_classes(targets, threads, monkeypatch):
     found = torch.zeros(30, targets)
     Comparison(asking, [11] * 4, targets, torch.device("cpu")).add_to(found, compared)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_core_works_on_little_at_a_time(threads):
+    """However many instances and targets: copies of what they are compared by, and products, are of 2,048 × 1,024 at most."""
+    torch.set_num_threads(threads)
+    rows, theirs, sizes = torch.arange(7000), torch.arange(2500), []
+    asked = Asked(1)
+    asked.add(0, torch.ones(len(theirs), 2))
+    asked.close([theirs])
+
+    def add(instances, columns, total, desk):
+        sizes.append(total.shape)
+        assert len(rows[instances]) == len(total)
+        total.add_(asked.of(0, columns)[0])
+
+    found = torch.zeros(len(rows), len(theirs))
+    compared = [Compared(0, rows, torch.ones(len(rows)), add)] * 3
+    Comparison([theirs], [len(rows)], len(theirs), torch.device("cpu")).add_to(found, compared)
+    assert (found == 3).all()
+    assert max(height for height, _ in sizes) == 2048
+    assert max(width for _, width in sizes) <= 1024
