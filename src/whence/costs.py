@@ -32,7 +32,7 @@ from whence.estimators.dispatch import METHODS, choose
 from whence.forward import predict
 from whence.options import TrainingOptions
 from whence.run import Run, instance_table
-from whence.score_making import bytes_of_scores, compute
+from whence.score_making import NULL_MASKS, bytes_of_scores, compute
 from whence.scores import Labels
 from whence.training import fit
 
@@ -41,7 +41,6 @@ __all__ = ["Costs", "costs"]
 _ENOUGH, _TOO_MUCH = 1.0, 4.0  # seconds that a trial should take, and that one of many rows and targets may
 _SEEN = 1.5  # where a trial takes so many times the smallest, its rows or targets are seen to matter
 _MOST_ROWS, _MOST_TARGETS = 4096, 2048  # of samples
-_NULL = 512  # masks never trained on that are scored too
 _FEWEST_ROWS, _FEWEST_TARGETS = 64, 16
 _OVERHEAD, _LIBRARIES = 1.2, 128 * 2**20  # what allocators hold back, and libraries that are loaded later
 _BARE_BYTES = 400 * 2**20  # of a process that has loaded torch, where the system does not say
@@ -131,7 +130,11 @@ def costs(
         method = choose(sample, run.loss)
         masks = METHODS[method].rows_of(sample.train).masks
         score_seconds, held = _score(
-            sample, among, method, level, len(run.train), wanted, _NULL if masks else 0, Path(folder), bar
+            partial(_scored, sample, among, method, level, Path(folder)),
+            (len(sample.train), len(among)),
+            (len(run.train), wanted),
+            null=NULL_MASKS if masks else 0,
+            tried=bar.update,
         )
     rows = len(run.train) if level == "instance" else len(np.unique(run.train.mask_ids))
     parameters = sum(tensor.numel() * tensor.element_size() for tensor in run.model.state_dict().values())
@@ -182,33 +185,43 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
 
 
 def _score(
-    sample: Run, among: Dataset, method: str, level: str, rows: int, targets: int, null: int, folder: Path, bar: Any
+    trial: Callable[[int, int], _Tried],
+    most: tuple[int, int],
+    wanted: tuple[int, int],
+    *,
+    null: int,
+    tried: Callable[[], Any] = lambda: None,
 ) -> tuple[float, float]:
-    """Seconds of scores, and bytes that an estimator holds, for all rows and targets, and so many masks never trained on.
+    """Seconds of scores, and bytes that an estimator holds, for the wanted numbers of rows and targets.
 
     What each row costs, and each target, must be seen beside what all of them share: of one, then of the other, more are
     tried until it is.
+
+    Args:
+        trial: scores some rows and targets, at most as many as there are of both.
+        null: masks never trained on that are scored too.
+        tried: told of each trial.
     """
     found: dict[tuple[int, int], _Tried] = {}
 
     def seconds(n: int, m: int) -> float:
         if (n, m) not in found:
-            tries = [_scored(sample, among, method, level, n, m, folder)]
+            tries = [trial(n, m)]
             if tries[0].seconds < _ENOUGH / 2:
-                tries += [_scored(sample, among, method, level, n, m, folder) for _ in range(2)]
-            bar.update()
+                tries += [trial(n, m) for _ in range(2)]
+            tried()
             found[n, m] = _Tried(min(one.preparing for one in tries), min(one.scoring for one in tries), tries[0].held)
         return found[n, m].seconds
 
     def foretold(n: int, m: int) -> tuple[float, float]:
         """Seconds, and bytes that are held."""
-        shapes, tried = list(found), list(found.values())
-        preparing = _foretold(shapes, [one.preparing for one in tried], (n, m), lambda n, m: [1, n, m])
-        scoring = _foretold(shapes, [one.scoring for one in tried], (n, m), lambda n, m: [1, n, (n + null) * m])
-        held = _foretold(shapes, [one.held for one in tried], (n, m), lambda n, m: [1, n, m])
+        shapes, trials = list(found), list(found.values())
+        preparing = _foretold(shapes, [one.preparing for one in trials], (n, m), lambda n, m: [1, n, m])
+        scoring = _foretold(shapes, [one.scoring for one in trials], (n, m), lambda n, m: [1, n, (n + null) * m])
+        held = _foretold(shapes, [one.held for one in trials], (n, m), lambda n, m: [1, n, m])
         return preparing + scoring, held
 
-    most_rows, most_targets = min(len(sample.train), _MOST_ROWS), min(len(among), _MOST_TARGETS)
+    most_rows, most_targets = min(most[0], _MOST_ROWS), min(most[1], _MOST_TARGETS)
     fewest = n, m = min(_FEWEST_ROWS, max(2, most_rows // 2)), min(_FEWEST_TARGETS, max(1, most_targets // 2))
     seen = max(_ENOUGH, _SEEN * seconds(*fewest))
     while seconds(n, fewest[1]) < seen and n < most_rows:
@@ -218,7 +231,7 @@ def _score(
     while n > 3 and m > 1 and foretold(n, m)[0] > max(_TOO_MUCH, 2 * seen):
         n, m = n // 2, m // 2
     seconds(n, m)  # many of both, as these take less than one by one
-    return foretold(rows, targets)
+    return foretold(*wanted)
 
 
 def _foretold(
@@ -247,7 +260,7 @@ class _Tried:
         return self.preparing + self.scoring
 
 
-def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int, folder: Path) -> _Tried:
+def _scored(sample: Run, among: Dataset, method: str, level: str, folder: Path, n: int, m: int) -> _Tried:
     """n × m scores."""
     run = Run(sample.model, sample.train.select(evenly(len(sample.train), n)), loss=sample.loss)
     targets = among.select(evenly(len(among), m))
@@ -264,7 +277,7 @@ def _scored(sample: Run, among: Dataset, method: str, level: str, n: int, m: int
         Labels(targets.ids, targets.all_names()),
         {"method": method},
         path=path,
-        null=lambda: estimator.null(_NULL, seed=0) if rows.masks else None,
+        null=lambda: estimator.null(NULL_MASKS, seed=0) if rows.masks else None,
         of_rows=None if rows.masks else estimator.of_rows,
         width=_width(run),
         at_once=kind.at_once,

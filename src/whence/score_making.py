@@ -35,7 +35,9 @@ from whence.scores import Labels, Scores
 from whence.summaries import typical_sizes
 from whence.whole_files import aside_of, clear_left
 
-__all__ = ["bytes_of_scores", "compute"]
+__all__ = ["NULL_MASKS", "bytes_of_scores", "compute"]
+
+NULL_MASKS = 512  # never trained on, that are scored beside the rows, unless told otherwise
 
 _ROWS_PER_EXTREME = 8
 _FEWEST_EXTREMES = 16
@@ -156,7 +158,7 @@ def _in_memory(
 
 def bytes_of_scores(
     count: int, columns: int, *, width: int, masks: bool, at_once: int, at_stake: int, keep_matrix: bool, summary_k: int = 100,
-    null_masks: int = 512,
+    null_masks: int = NULL_MASKS,
 ) -> int:  # fmt: skip
     """How large a directory of scores becomes, names and headers of files aside: arguments are as those of ``compute``."""
     tile = _rows_per_tile(columns, width, at_once)

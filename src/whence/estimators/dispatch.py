@@ -24,7 +24,7 @@ from whence.estimators.views import Views
 from whence.noise import FEWEST_MASKS
 from whence.quantities import LossFunction, Quantity, quantity_named
 from whence.run import Run
-from whence.score_making import compute
+from whence.score_making import NULL_MASKS, compute
 from whence.score_store import begun
 from whence.scores import Labels, Scores
 
@@ -51,7 +51,7 @@ def influence(
     keep_matrix: bool = True,
     keep_top: int = 100,
     block_rows: int | None = None,
-    null_masks: int = 512,
+    null_masks: int = NULL_MASKS,
     target_set: str | None = None,
     shard: tuple[int, int] = (0, 1),
     progress: bool = False,
