@@ -76,7 +76,7 @@ def one(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     run = trained(arguments, data, seed)
     effects, suspicion = whence.group_effects(run, "dev"), label_noise(run).p_wrong
     unseen = held_out(run)
-    blind = fit_noise(unseen.pooled, run.train.targets, unseen.unlearned).p_wrong
+    blind = fit_noise(unseen.pooled, run.train.targets, unseen.witnesses).p_wrong
     place = {name: row for row, name in enumerate(effects.names)}
     train, dev = (np.flatnonzero(data.splits == split) for split in ("train", "dev"))
     rows = []

@@ -86,7 +86,7 @@ def by_regression(case: Case) -> dict[str, Any]:
     model, data = whence.prepare(case.data(given[0]), "mlp:8", seed=case.seed)  # of which nothing is asked
     said = accounts_of_pictures(whence.Run(model.eval(), data)).ridge[0].double().numpy()
     seconds = time.process_time() - began
-    noise = fit_noise(said, case.labels, said).p_wrong
+    noise = fit_noise(said, case.labels, (said,)).p_wrong
     return {REGRESSION: case.figures(1 - said[given]) | {"seconds": seconds}, REGRESSION_NOISE: case.figures(noise)}
 
 

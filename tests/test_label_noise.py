@@ -78,7 +78,7 @@ def sourced(size, rates, seed=0):
 
 def test_a_careless_source_is_found_and_its_labels_are_trusted_less():
     held_out, given, wrong, source, rates = sourced(800, [0.05, 0.02, 0.9, 0.05, 0.3])
-    found, blind = fit_noise(held_out, given, None, source), fit_noise(held_out, given)
+    found, blind = fit_noise(held_out, given, (), source), fit_noise(held_out, given)
     np.testing.assert_allclose(found.rates, rates, atol=0.06)
     assert found.rate == pytest.approx(wrong.mean(), abs=0.03)
     assert len(blind.rates) == 1
@@ -91,7 +91,7 @@ def test_a_careless_source_is_found_and_its_labels_are_trusted_less():
 @pytest.mark.parametrize("size", [1, 2, 20, 1000])
 def test_sources_that_err_alike_change_nothing(size):
     held_out, given, _, source, _ = sourced(size, [0.1])
-    apart, together = fit_noise(held_out, given, None, source), fit_noise(held_out, given)
+    apart, together = fit_noise(held_out, given, (), source), fit_noise(held_out, given)
     assert np.ptp(apart.rates) < 0.05
     np.testing.assert_allclose(apart.p_wrong, together.p_wrong, atol=0.03)
 
@@ -99,13 +99,13 @@ def test_sources_that_err_alike_change_nothing(size):
 def test_more_instances_than_the_likelihood_takes(monkeypatch):
     """Learned from a part and looked at in blocks, every instance is judged, about as well."""
     held_out, given, _, source, rates = sourced(400, [0.03, 0.4])
-    whole = fit_noise(held_out, given, held_out, source)
+    whole = fit_noise(held_out, given, (held_out,), source)
     monkeypatch.setattr("whence.label_noise._BLOCK", 5 * 333)
-    blocks = fit_noise(held_out, given, held_out, source)
+    blocks = fit_noise(held_out, given, (held_out,), source)
     np.testing.assert_allclose(blocks.p_wrong, whole.p_wrong, atol=1e-6)
     np.testing.assert_allclose(blocks.confusions, whole.confusions, atol=1e-6)
     monkeypatch.setattr("whence.label_noise._LEARNED", 5 * 2000)
-    part = fit_noise(held_out, given, held_out, source)
+    part = fit_noise(held_out, given, (held_out,), source)
     assert part.posterior.shape == whole.posterior.shape
     np.testing.assert_allclose(part.rates, rates, atol=0.12)
     assert np.corrcoef(part.p_wrong, whole.p_wrong)[0, 1] > 0.98
@@ -133,7 +133,7 @@ def test_the_rate_comes_from_where_it_is_asked_for():
     learned = held_out.copy()
     learned[np.arange(len(given)), given] += 0.4
     learned /= learned.sum(1, keepdims=True)
-    hidden, told = fit_noise(learned, given), fit_noise(learned, given, held_out)
+    hidden, told = fit_noise(learned, given), fit_noise(learned, given, (held_out,))
     assert hidden.rate < 0.1
     assert told.rate == fit_noise(held_out, given).rate == pytest.approx(0.2, abs=0.03)
     assert told.p_wrong.sum() > hidden.p_wrong.sum()

@@ -191,7 +191,7 @@ def label_noise(run: Run) -> NoiseModel:
     """The model of label noise of a classifier's training labels; each group has an error rate of its own."""
     unseen, groups = held_out(run), run.train.groups
     sources = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    return fit_noise(unseen.pooled, run.train.targets, unseen.unlearned, sources)
+    return fit_noise(unseen.pooled, run.train.targets, unseen.witnesses, sources)
 
 
 def suspicions(run: Run) -> tuple[np.ndarray, np.ndarray]:

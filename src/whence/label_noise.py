@@ -12,13 +12,15 @@ weight is found from how much the sources differ. ε, a and R are those under wh
 maximization), R with a Dirichlet prior whose weight is found the same way (empirical Bayes): where mistakes are alike, uniform;
 where they follow a pattern, that pattern. No true label is used. Then P(true k | x, given c) follows by Bayes' rule.
 
-A model that has learned wrong labels by heart makes them look right, and ε small. So ε is taken from a model that cannot have:
-``rates_from``. Confident learning (Northcutt et al. 2021) counts the same table R from thresholds instead of likelihoods.
+A model that has learned wrong labels by heart makes them look right, and ε small. So ε is taken from a witness that cannot have.
+And a model that is unsure between two classes makes mistakes between them that look like a pattern of the labels'. Witnesses that
+have learned in different ways are unsure in different ways, so a pattern is believed as far as each of them finds it. Confident
+learning (Northcutt et al. 2021) counts the same table R from thresholds instead of likelihoods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,23 +73,29 @@ class NoiseModel:
 
 
 def fit_noise(
-    held_out: np.ndarray, labels: np.ndarray, rates_from: np.ndarray | None = None, sources: np.ndarray | None = None
+    held_out: np.ndarray,
+    labels: np.ndarray,
+    witnesses: Sequence[np.ndarray] = (),
+    sources: np.ndarray | None = None,
 ) -> NoiseModel:
     """Fit the noise model.
 
     Args:
         held_out: [N, C], probabilities for each instance by a model that was not trained on it.
         labels: int64 [N], as given.
-        rates_from: [N, C], probabilities by which ε is found instead; None for ``held_out`` too.
+        witnesses: [N, C] each, by models that no label can have hidden itself in: ε is that of the first; of two or more, R is what
+            they agree on. Without any, both are found by ``held_out``.
         sources: int64 [N], numbers from 0 of where the labels come from; None for one source.
     """
     count, classes = held_out.shape
     if sources is None:
         sources = np.zeros(count, np.int64)
-    if rates_from is None:
-        known = _learn(held_out, labels, sources)
-    else:
-        known = _learn(held_out, labels, sources, _learn(rates_from, labels, sources).rates)
+    confusions, rates = None, None
+    if len(witnesses) > 1 and classes > 2:
+        confusions = _agreed([_learn(said, labels, sources).confusions for said in witnesses])
+    if len(witnesses):
+        rates = _learn(witnesses[0], labels, sources, confusions=confusions).rates
+    known = _learn(held_out, labels, sources, rates, confusions)
     belief, posterior = np.empty((count, classes), np.float32), np.empty((count, classes), np.float32)
     p_wrong = np.empty(count)
     for rows in _blocks(count, classes):
@@ -123,17 +131,22 @@ class _Seen:
         self.mistakes[rows, labels] = 0
 
 
-def _learn(held_out: np.ndarray, labels: np.ndarray, sources: np.ndarray, rates: np.ndarray | None = None) -> _Known:
-    """The maximum of the likelihood, by expectation maximization; ``rates`` where ε is known."""
+def _learn(
+    held_out: np.ndarray,
+    labels: np.ndarray,
+    sources: np.ndarray,
+    rates: np.ndarray | None = None,
+    confusions: np.ndarray | None = None,
+) -> _Known:
+    """The maximum of the likelihood, by expectation maximization; ``rates`` where ε is known, ``confusions`` where R is."""
     count, classes = held_out.shape
     most = max(_LEARNED // classes, 1)
     some = evenly(count, most)
     some = some[np.argsort(labels[some], kind="stable")]  # so that mistakes can be summed by given label
     held_out, labels, of = held_out[some], labels[some], sources[some]
     sizes = np.bincount(of, minlength=int(sources.max(initial=0)) + 1)
-    spread = np.full((classes, classes), 1 / max(classes - 1, 1))
-    np.fill_diagonal(spread, 0)
-    known = _Known(np.full(len(sizes), 0.1) if rates is None else rates, spread, 1.0)
+    known = _Known(np.full(len(sizes), 0.1) if rates is None else rates,
+                   _uniform(classes) if confusions is None else confusions, 1.0)  # fmt: skip
     before = -np.inf
     for _ in range(_ROUNDS):
         likely, slope, curvature = 0.0, 0.0, 0.0
@@ -150,7 +163,8 @@ def _learn(held_out: np.ndarray, labels: np.ndarray, sources: np.ndarray, rates:
         if abs(likely - before) < _CLOSE * len(labels):
             break
         before = likely
-        known = _Known(_rates(mistakes, sizes) if rates is None else rates, _confusions(counts),
+        known = _Known(_rates(mistakes, sizes) if rates is None else rates,
+                       _confusions(counts) if confusions is None else confusions,
                        _sharper(known.sharpness, slope / len(labels), curvature / len(labels)))  # fmt: skip
     return known
 
@@ -190,6 +204,20 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def _sharper(sharpness: float, slope: float, curvature: float) -> float:
     """One Newton step towards the a that makes the true classes, as far as known, most likely under softmax(a·logits)."""
     return float(np.clip(sharpness + slope / max(curvature, 1e-9), sharpness / 2, sharpness * 2))
+
+
+def _uniform(classes: int) -> np.ndarray:
+    """Mistakes that are all alike."""
+    found: np.ndarray = (1 - np.eye(classes)) / max(classes - 1, 1)
+    return found
+
+
+def _agreed(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Of some R [C, C] what all have beyond a uniform one; the rest of each class's mistakes is uniform."""
+    uniform = _uniform(len(found[0]))
+    common = np.min([np.maximum(one - uniform, 0) for one in found], axis=0)
+    both: np.ndarray = common + (1 - common.sum(1, keepdims=True)) * uniform
+    return both
 
 
 def _confusions(counts: np.ndarray) -> np.ndarray:

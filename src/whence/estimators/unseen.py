@@ -89,11 +89,6 @@ class Accounts:
         """Probabilities [N, C] in which the ridge models together have a share from 0 to 1."""
         return (1 - share) * self.network + share * self.ridge.mean(0)
 
-    def pooled(self, share: float) -> torch.Tensor:
-        """A geometric mean instead: a network that knows a label by heart cannot outvote ridge models that are sure."""
-        network, ridge = (part.clamp_min(1e-7).log() for part in (self.network, self.ridge.mean(0)))
-        return ((1 - share) * network + share * ridge).softmax(1)
-
 
 def accounts(run: Run, features: Passes) -> Accounts:
     """What is said of the training instances of a classifier, each left out.
