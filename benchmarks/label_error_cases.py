@@ -20,13 +20,14 @@ from whence.options import TrainingOptions
 from whence.schedule import Schedule
 from whence.subnetworks import probabilities
 
-__all__ = ["EPOCHS", "SETS", "Case", "cross_validated", "epoch_by_epoch", "epochs_of"]
+__all__ = ["EPOCHS", "SETS", "Case", "cross_validated", "epoch_by_epoch", "epochs_of", "source_of"]
 
 MLP, VGG = "mlp:512,512", "vgg:16,32,64,256"
 SETS = ("fashion uniform", "fashion confusable", "cifar uniform", "cifar human", "cifar human worst", "cifar confusable",
-        "cifar verified", "mnist verified", "fashion clean")  # fmt: skip
-EPOCHS = {(MLP, "stopped"): 3, (MLP, "early"): 10, (MLP, "long"): 60,
-          (VGG, "stopped"): 5, (VGG, "early"): 15, (VGG, "long"): 30}  # fmt: skip
+        "cifar verified", "mnist verified", "fashion clean", "cifar10k uniform", "cifar10k human")  # fmt: skip
+EPOCHS = {"fashion": {"stopped": 3, "early": 10, "long": 60}, "cifar": {"stopped": 5, "early": 15, "long": 30},
+          "cifar10k": {"early": 20}}  # fmt: skip
+EPOCHS["mnist"] = EPOCHS["fashion"]
 # Each class, and the one that it is most like.
 CONFUSED = {
     "fashion": (6, 3, 4, 1, 2, 7, 0, 5, 5, 7),
@@ -46,12 +47,15 @@ class Case:
     def __init__(self, name: str, regime: str, seed: int) -> None:
         self.seed = seed
         self.model = VGG if name.startswith("cifar") else MLP
-        self.epochs = EPOCHS[self.model, regime]
+        self.epochs = epochs_of(name, regime)
         source, kind = name.split(" ", 1)
+        self.augment = "crop+flip" if source == "cifar10k" else "none"
         if kind == "verified":
             self.pictures, self.labels, self.wrong, self.judged = verified(source)
         else:
-            self.pictures, true, people = cifar() if source == "cifar" else fashion()
+            self.pictures, true, people = (
+                fashion() if source == "fashion" else cifar(10_000 if source == "cifar10k" else 2000)
+            )
             self.labels = people[kind] if kind in people else planted(true, kind, source, seed)
             self.wrong, self.judged = self.labels != true, np.ones(len(true), bool)
 
@@ -71,7 +75,7 @@ class Case:
                 "top 1 %": float(wrong[first].mean())}  # fmt: skip
 
     def options(self, seed: int) -> dict[str, Any]:
-        return {"seed": seed, "epochs": self.epochs, "device": "cpu",
+        return {"seed": seed, "epochs": self.epochs, "device": "cpu", "augment": self.augment,
                 "autocast": "bfloat16" if self.model == VGG else "off"}  # fmt: skip
 
 
@@ -81,9 +85,9 @@ def fashion() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         return file["x_train"][rows], file["y_train"][rows].astype(np.int64), {}
 
 
-def cifar() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def cifar(count: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Pictures, labels, and labels by people."""
-    rows = np.random.default_rng(5).permutation(10_000)[:2000]
+    rows = np.random.default_rng(5).permutation(10_000)[:count]
     with np.load(data_file("cifar10/labels.npz")) as file:
         true, *people = (file[name][rows].astype(np.int64) for name in ("y_train", "human_aggregate", "human_worst"))
     pictures = unpack_sheet(data_file("cifar10/train_1.webp"), 32, 32)[rows]
@@ -121,7 +125,12 @@ def planted(true: np.ndarray, kind: str, source: str, seed: int) -> np.ndarray:
 
 def epochs_of(name: str, regime: str) -> int:
     """How long a set is trained on."""
-    return EPOCHS[VGG if name.startswith("cifar") else MLP, regime]
+    return EPOCHS[source_of(name)][regime]
+
+
+def source_of(name: str) -> str:
+    """The data set that a set is of."""
+    return name.split(" ", 1)[0]
 
 
 def epoch_by_epoch(
