@@ -24,8 +24,9 @@ RANKED = (P_WRONG, UNSEEN, FLIPPED, FULL, EPOCH_MEAN, MEAN_LOSS, MARGINS, EKFAC,
           FOLDS, FOLD_MARGINS, FOLD_NOISE, ORDINARY)  # fmt: skip
 SAID = {"expected": 0, "calibration error": 3, "calibration error of out of sample": 2, "precision": 2, "recall": 2}
 REGIMES = ("stopped", "early", "long")
-TITLES = {"fashion": "Fashion-MNIST", "cifar": "CIFAR-10", "cifar10k": "10,000 of CIFAR-10", "mnist": "MNIST", "human worst": "N, worst of three", "clean": "none",
-          "human": "N, three people's majority", "verified": "verified errors"}  # fmt: skip
+TITLES = {"fashion": "Fashion-MNIST", "cifar": "CIFAR-10", "cifar10k": "10,000 of CIFAR-10", "mnist": "MNIST",
+          "human": "N, three people's majority", "human worst": "N, worst of three", "verified": "verified errors",
+          "clean": "none"}  # fmt: skip
 SHORT = {P_WRONG: "`p_wrong`", FOLD_MARGINS: "normalized margin", FOLD_NOISE: "5 folds, noise model", MARGINS: "AUM",
          MEAN_LOSS: "mean loss", REGRESSION_NOISE: "regression, noise model"}  # fmt: skip
 AREAS = (P_WRONG, UNSEEN, REGRESSION, FLIPPED, FULL, EPOCH_MEAN, MEAN_LOSS, MARGINS, FOLDS, ORDINARY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -12,6 +13,8 @@ from torch import nn
 import whence
 from tests.toys import blobs, network, trained
 from whence.data.inputs import ArrayInputs
+from whence.held_out import _share
+from whence.masks import keep_bits
 from whence.quantities import loss_of
 from whence.subnetworks import probabilities
 
@@ -78,3 +81,47 @@ def test_of_other_losses_and_numbers_it_is_the_flipped_sub_network():
     numbers = whence.fit(network(6, 16, 1), (np.arange(80), inputs, inputs[:, 0] * 3), epochs=1, device="cpu")
     assert whence.out_of_sample(numbers).shape == (80, 1)
     np.testing.assert_array_equal(whence.out_of_sample(numbers), probabilities(numbers, mask="flipped"))
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.75])
+def test_what_is_left_out_lies_between_what_full_and_flipped_parts_say(keep):
+    """The formulas of ``held_out.py``, of a linear model with many masked features that has learned its labels by heart."""
+    count, units, random = 24, 400_000, np.random.default_rng(0)
+    latent = random.standard_normal((count, 6))
+    features = latent @ random.standard_normal((6, units)) / units**0.5
+    features += random.standard_normal((count, units)) / units**0.5
+    labels = random.choice([-1.0, 1.0], count)
+    bits = keep_bits(np.arange(count), units, seed=3, layer="features", keep=keep)
+    own, flipped = features * bits / keep, features * ~bits / (1 - keep)
+    kernel = features @ features.T
+    diagonal = np.diag(kernel)
+
+    def weights(rows):
+        return own[rows].T @ np.linalg.solve(own[rows] @ own[rows].T, labels[rows])
+
+    everyone = np.arange(count)
+    learned, alpha = weights(everyone), np.linalg.solve(own @ own.T, labels)
+    scale = np.abs(diagonal * alpha).mean()
+    np.testing.assert_allclose(own @ learned, labels)
+    np.testing.assert_allclose(features @ learned, labels - (1 / keep - 1) * diagonal * alpha, atol=0.06 * scale)
+    of_flipped = (flipped * learned).sum(1)
+    np.testing.assert_allclose(of_flipped, labels - diagonal * alpha / keep, atol=0.06 * scale)
+    for row in everyone:
+        without = features[row] @ weights(np.delete(everyone, row))
+        explained = 1 / keep - (labels[row] - without) / (diagonal[row] * alpha[row])
+        assert -0.1 < explained < 1.1
+
+
+def test_a_network_is_believed_as_far_as_labels_bear_it_out_and_flipped_masks_hold():
+    random = np.random.default_rng(0)
+    labels = torch.from_numpy(random.integers(0, 3, 2000))
+
+    def sure(right):
+        said = torch.where(torch.from_numpy(random.random(2000) < right), labels, (labels + 1) % 3)
+        return 0.1 + 0.7 * nn.functional.one_hot(said, 3).float()
+
+    good, poor, by_heart = sure(0.9), sure(0.5), sure(1.0)
+    assert _share(good, poor, sure(0.7), labels) > 0.45
+    assert _share(poor, good, poor, labels) < 0.25
+    assert _share(by_heart, good, by_heart, labels) == pytest.approx(0.15)  # nothing is held out by masks that leak
+    assert all(0.15 <= _share(*three, labels) <= 0.65 for three in ((good,) * 3, (poor,) * 3, (by_heart,) * 3))

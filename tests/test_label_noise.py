@@ -139,6 +139,29 @@ def test_the_rate_comes_from_where_it_is_asked_for():
     assert told.p_wrong.sum() > hidden.p_wrong.sum()
 
 
+def mistaking(probabilities, first, second):
+    """As said by someone who takes one of two classes for the other, a fifth of the time."""
+    said = probabilities.copy()
+    some = np.random.default_rng(first).random(len(said)) < 0.2
+    said[np.ix_(some, [first, second])] = said[np.ix_(some, [second, first])]
+    return said
+
+
+def test_a_pattern_is_believed_as_far_as_all_witnesses_find_it():
+    """The mistakes of one witness look like a pattern of the labels'."""
+    held_out, _, given, wrong = drawn(rate=0.1)
+    witnesses = mistaking(held_out, 0, 1), mistaking(held_out, 2, 3)
+    for (first, second), witness in zip(((0, 1), (2, 3)), witnesses, strict=True):
+        assert fit_noise(witness, given).confusions[first, second] > 0.4
+    apart, misled = fit_noise(witnesses[0], given, witnesses), fit_noise(witnesses[0], given, witnesses[:1])
+    assert np.ptp(apart.confusions[~np.eye(5, dtype=bool)]) < 0.1
+    assert roc_auc_score(wrong, apart.p_wrong) > roc_auc_score(wrong, misled.p_wrong) + 0.005
+    held_out, _, given, _ = drawn(rate=0.1, confusions=CYCLE)
+    both = fit_noise(held_out, given, (held_out, mistaking(held_out, 2, 4)))
+    assert all(both.confusions[k, (k + 1) % 5] > 0.6 for k in (0, 1, 3))  # which neither mistakes
+    np.testing.assert_allclose(both.confusions.sum(1), 1)
+
+
 @pytest.mark.parametrize(
     ("held_out", "given"),
     [
@@ -151,7 +174,12 @@ def test_the_rate_comes_from_where_it_is_asked_for():
     ],
 )
 def test_odd_data_give_probabilities(held_out, given):
-    found = fit_noise(held_out.astype(np.float32), given)
+    said = held_out.astype(np.float32)
+    for found in (fit_noise(said, given), fit_noise(said, given, (said, said[:, ::-1]))):
+        probable(found)
+
+
+def probable(found):
     p = found.p_wrong
     assert np.isfinite(p).all() and (p >= 0).all() and (p <= 1).all()
     np.testing.assert_allclose(found.posterior.sum(1), 1, atol=1e-6)
