@@ -106,10 +106,14 @@ def test_what_is_left_out_lies_between_what_full_and_flipped_parts_say(keep):
     np.testing.assert_allclose(features @ learned, labels - (1 / keep - 1) * diagonal * alpha, atol=0.06 * scale)
     of_flipped = (flipped * learned).sum(1)
     np.testing.assert_allclose(of_flipped, labels - diagonal * alpha / keep, atol=0.06 * scale)
+    with_ridge = kernel + (1 / keep - 1) * np.diag(diagonal)
     for row in everyone:
-        without = features[row] @ weights(np.delete(everyone, row))
-        explained = 1 / keep - (labels[row] - without) / (diagonal[row] * alpha[row])
-        assert -0.1 < explained < 1.1
+        others = np.delete(everyone, row)
+        solved = np.linalg.solve(with_ridge[np.ix_(others, others)], kernel[others, row])
+        explained = kernel[row, others] @ solved / diagonal[row]
+        assert 0 < explained < 1
+        without = explained * (features @ learned)[row] + (1 - explained) * of_flipped[row]
+        assert without == pytest.approx(features[row] @ weights(others), abs=0.1 * scale)
 
 
 def test_a_network_is_believed_as_far_as_labels_bear_it_out_and_flipped_masks_hold():
@@ -124,4 +128,6 @@ def test_a_network_is_believed_as_far_as_labels_bear_it_out_and_flipped_masks_ho
     assert _share(good, poor, sure(0.7), labels) > 0.45
     assert _share(poor, good, poor, labels) < 0.25
     assert _share(by_heart, good, by_heart, labels) == pytest.approx(0.15)  # nothing is held out by masks that leak
+    half = _share(good, poor, sure(0.9), labels), _share(good, poor, sure(0.75), labels)
+    assert half[0] < half[1] - 0.05 < half[1] < _share(good, poor, sure(0.5), labels) + 1e-9
     assert all(0.15 <= _share(*three, labels) <= 0.65 for three in ((good,) * 3, (poor,) * 3, (by_heart,) * 3))

@@ -160,6 +160,8 @@ def test_a_pattern_is_believed_as_far_as_all_witnesses_find_it():
     both = fit_noise(held_out, given, (held_out, mistaking(held_out, 2, 4)))
     assert all(both.confusions[k, (k + 1) % 5] > 0.6 for k in (0, 1, 3))  # which neither mistakes
     np.testing.assert_allclose(both.confusions.sum(1), 1)
+    alike = fit_noise(held_out, given, (held_out, held_out))
+    assert all(alike.confusions[k, (k + 1) % 5] == pytest.approx(1 - 3 / 16, abs=0.06) for k in range(5))
 
 
 @pytest.mark.parametrize(

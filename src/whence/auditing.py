@@ -17,7 +17,7 @@ from whence.estimators.dispatch import choose, method_named
 from whence.estimators.memorization import Memories, memories
 from whence.forward import predict
 from whence.groups import GroupEffects, group_effects
-from whence.held_out import held_out, out_of_sample
+from whence.held_out import HeldOut, held_out, out_of_sample
 from whence.label_noise import NoiseModel, fit_noise
 from whence.run import Run
 from whence.subnetworks import probabilities
@@ -189,7 +189,11 @@ def _audited(run: Run, method: str, progress: bool) -> Audit:
 
 def label_noise(run: Run) -> NoiseModel:
     """The model of label noise of a classifier's training labels; each group has an error rate of its own."""
-    unseen, groups = held_out(run), run.train.groups
+    return _noise(run, held_out(run))
+
+
+def _noise(run: Run, unseen: HeldOut) -> NoiseModel:
+    groups = run.train.groups
     sources = None if groups is None else np.unique(groups, return_inverse=True)[1]
     return fit_noise(unseen.pooled, run.train.targets, unseen.witnesses, sources)
 
@@ -246,9 +250,10 @@ def _percent(share: float) -> str:
 
 def _classification(run: Run, memory: Memories) -> tuple[dict[str, Any], NoiseModel]:
     rows, given = np.arange(len(run.train)), run.train.targets
-    noise = label_noise(run)
+    unseen = held_out(run)
+    noise, flipped = _noise(run, unseen), unseen.flipped
+    own, full = (probabilities(run, mask=mask) for mask in ("own", "full"))
     p_wrong = noise.p_wrong
-    own, flipped, full = (probabilities(run, mask=mask) for mask in ("own", "flipped", "full"))
     kind = np.full(len(rows), "ok", dtype=object)
     kind[noise.belief.max(1) <= 0.5] = "ambiguous"
     kind[memory.by_heart & (full.argmax(1) == given)] = "memorized"

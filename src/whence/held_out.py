@@ -1,20 +1,25 @@
 """What a model would say of its training instances if it had not seen them, from one training run.
 
 Two accounts of each instance are mixed. The ridge regressions of ``estimators/unseen.py`` leave it out in closed form. The
-network's is the geometric mean of what two of its parts say, which are wrong in opposite directions. The full network has learned
-the label. The flipped sub-network has not, but units of both kinds worked side by side on every other instance: what the instance's
-own units had learned by heart, its flipped units learned to make up for. In kernel regression with the kernel k_ij of the full
-network, α its dual coefficients and keep rate q, turn-over dropout is a ridge of (1/q − 1)·k_ii, and
+network's is the geometric mean of what two of its parts say, which are wrong in opposite directions: the full network, softened,
+has learned the label; the flipped sub-network has not, but units of both kinds worked side by side on every other instance, and
+what the instance's own units had learned by heart, its flipped units learned to make up for. The mean is brought to the
+temperature at which labels are most likely.
+
+In kernel regression this is exact. Let k_ij be the kernel of the full network and α the dual coefficients. Masks of many units,
+drawn apart for each instance, at keep rate q, make turn-over dropout a ridge of (1/q − 1)·k_ii, and
 
     full      f(x_i) = y_i − (1/q − 1)·k_ii·α_i
     flipped   f(x_i) = y_i − 1/q·k_ii·α_i
     left out  f(x_i) = y_i − (1/q − v_i)·k_ii·α_i,    0 ≤ v_i ≤ 1,
 
-where v_i is how much of k_ii the other instances explain: the left-out prediction lies between the two.
+where v_i is the share of k_ii that the other instances explain: the left-out prediction is v_i·full + (1 − v_i)·flipped. A mean of
+log-probabilities with weights of one half stands in for that; members of a group, who share a mask, are left out together.
 
-How much the network is believed beside the regressions is halfway between .3 and the share under which the given labels are most
-likely. That share is held against the regression whose features have learned from no label; and the closer the flipped
-sub-networks come to fitting all labels, the less it counts, because what they fit may then be memory that leaked.
+How much the network counts beside the regressions is halfway between .3 and the share under which the given labels are most
+likely, held against the regression that has learned from no label. Where flipped sub-networks misfit fewer labels than that
+regression, the likely share is cut in that proportion: what they fit may be memory that leaked, or a network that is good, and
+from training labels alone the two look the same.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from whence.subnetworks import probabilities
 
 __all__ = ["HeldOut", "held_out", "out_of_sample"]
 
-_SHARE = 0.3  # of the network in the mixture, as far as the data do not say
+_SHARE = 0.3  # of the network in the mixture, before labels have been asked
 
 
 def out_of_sample(run: Run) -> np.ndarray:
@@ -64,37 +69,43 @@ class HeldOut:
         probabilities: float32 [N, C], as ``out_of_sample`` returns them.
         pooled: float32 [N, C], the same accounts as a geometric mean, on which the model of label noise stands: a network that
             knows a label by heart cannot outvote a regression that is sure.
-        witnesses: float32 [N, C] each, in which no label can have hidden itself: by a regression whose features have learned
-            nothing from labels, and by flipped sub-networks. None where there is no such regression.
+        flipped: float32 [N, C], by flipped sub-networks.
+        unlearned: float32 [N, C], by the regression on random features, or on what the first layer reads, which has learned nothing
+            from labels unless layers before it are trained. None where there is none.
     """
 
     probabilities: np.ndarray
     pooled: np.ndarray
-    witnesses: tuple[np.ndarray, ...]
+    flipped: np.ndarray
+    unlearned: np.ndarray | None
+
+    @property
+    def witnesses(self) -> tuple[np.ndarray, ...]:
+        """Of how many labels are wrong, and in which pattern (``label_noise.py``): both, or nobody."""
+        return () if self.unlearned is None else (self.unlearned, self.flipped)
 
 
 def held_out(run: Run) -> HeldOut:
     """As ``out_of_sample``, with what tells how many labels are wrong (``label_noise.py``)."""
+    flipped = probabilities(run, mask="flipped")
     usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
     if usual and isinstance(run.task, Classification):
         if are_pictures(run.train):
-            return _mixed(run, accounts_of_pictures(run))
+            return _mixed(run, flipped, accounts_of_pictures(run))
         reading = Reading(run, averaged=True)
         if reading.views.layers:
-            return _mixed(run, accounts(run, reading.features))
-    flipped = probabilities(run, mask="flipped")
-    return HeldOut(flipped, flipped, ())
+            return _mixed(run, flipped, accounts(run, reading.features))
+    return HeldOut(flipped, flipped, flipped, None)
 
 
-def _mixed(run: Run, said: Accounts) -> HeldOut:
-    labels = torch.from_numpy(run.train.targets)
-    flipped = torch.from_numpy(probabilities(run, mask="flipped"))
+def _mixed(run: Run, of_flipped: np.ndarray, said: Accounts) -> HeldOut:
+    labels, flipped = torch.from_numpy(run.train.targets), torch.from_numpy(of_flipped)
     between = (_log(flipped) + _log(said.network)) / 2
     network, ridge = (between / likely_temperature(between, labels)).softmax(1), said.ridge.mean(0)
     share = _share(network, said.ridge[0], flipped, labels)
     mixed = share * network + (1 - share) * ridge
     pooled = (share * _log(network) + (1 - share) * _log(ridge)).softmax(1)
-    return HeldOut(mixed.numpy(), pooled.numpy(), (said.ridge[0].numpy(), flipped.numpy()))
+    return HeldOut(mixed.numpy(), pooled.numpy(), of_flipped, said.ridge[0].numpy())
 
 
 def _share(network: torch.Tensor, regression: torch.Tensor, flipped: torch.Tensor, labels: torch.Tensor) -> float:

@@ -14,8 +14,9 @@ where they follow a pattern, that pattern. No true label is used. Then P(true k 
 
 A model that has learned wrong labels by heart makes them look right, and ε small. So ε is taken from a witness that cannot have.
 And a model that is unsure between two classes makes mistakes between them that look like a pattern of the labels'. Witnesses that
-have learned in different ways are unsure in different ways, so a pattern is believed as far as each of them finds it. Confident
-learning (Northcutt et al. 2021) counts the same table R from thresholds instead of likelihoods.
+have learned in different ways are unsure in different ways, so a pattern is believed as far as each of them finds it: a witness
+who finds none, also one who cannot, vetoes it. Confident learning (Northcutt et al. 2021) counts the same table R from thresholds
+instead of likelihoods.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def fit_noise(
     Args:
         held_out: [N, C], probabilities for each instance by a model that was not trained on it.
         labels: int64 [N], as given.
-        witnesses: [N, C] each, by models that no label can have hidden itself in: ε is that of the first; of two or more, R is what
-            they agree on. Without any, both are found by ``held_out``.
+        witnesses: [N, C] each, by models that did not learn the instance's label, the surest of that first: ε is found by the
+            first, and of two or more R is what all of them find beyond a uniform one. Without any, both are found by ``held_out``.
         sources: int64 [N], numbers from 0 of where the labels come from; None for one source.
     """
     count, classes = held_out.shape
@@ -213,7 +214,10 @@ def _uniform(classes: int) -> np.ndarray:
 
 
 def _agreed(found: Sequence[np.ndarray]) -> np.ndarray:
-    """Of some R [C, C] what all have beyond a uniform one; the rest of each class's mistakes is uniform."""
+    """Of some R [C, C] what all have beyond a uniform one; the rest of each class's mistakes is uniform.
+
+    That shrinks a pattern that all find, too: a class whose mistakes all go one way keeps 1 − (C − 2)/(C − 1)² of them there.
+    """
     uniform = _uniform(len(found[0]))
     common = np.min([np.maximum(one - uniform, 0) for one in found], axis=0)
     both: np.ndarray = common + (1 - common.sum(1, keepdims=True)) * uniform
