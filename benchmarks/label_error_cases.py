@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.noise_figures import figures_of
 from benchmarks.paper.material import data_file
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 import whence
 from whence.data.images import unpack_sheet
@@ -69,10 +69,7 @@ class Case:
 
     def figures(self, suspicion: np.ndarray) -> dict[str, float]:
         """How well suspicion [N] ranks the errors among those that are known."""
-        some, wrong = suspicion[self.judged], self.wrong[self.judged]
-        first = np.argsort(-some, kind="stable")[: max(1, len(some) // 100)]
-        return {"AUC": float(roc_auc_score(wrong, some)), "AP": float(average_precision_score(wrong, some)),
-                "top 1 %": float(wrong[first].mean())}  # fmt: skip
+        return figures_of(suspicion[self.judged], self.wrong[self.judged])
 
     def options(self, seed: int) -> dict[str, Any]:
         return {"seed": seed, "epochs": self.epochs, "device": "cpu", "augment": self.augment,

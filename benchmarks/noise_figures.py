@@ -1,20 +1,28 @@
-"""How far p_wrong is a probability: what benchmarks of label errors say of it."""
+"""What benchmarks of label errors say of a ranking, and how far p_wrong is a probability."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 import whence
 from whence.auditing import label_noise
 
-__all__ = ["calibration", "calibration_error", "p_wrong"]
+__all__ = ["calibration", "calibration_error", "figures_of", "p_wrong"]
 
 
 def p_wrong(run: whence.Run) -> np.ndarray:
     """float64 [N], as an audit finds it."""
     return label_noise(run).p_wrong
+
+
+def figures_of(suspicion: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
+    """How well suspicion [N] ranks errors, bool [N]."""
+    first = np.argsort(-suspicion, kind="stable")[: max(1, len(suspicion) // 100)]
+    return {"AUC": float(roc_auc_score(wrong, suspicion)), "AP": float(average_precision_score(wrong, suspicion)),
+            "top 1 %": float(wrong[first].mean())}  # fmt: skip
 
 
 def calibration(suspicion: np.ndarray, raw: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:

@@ -30,10 +30,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.noise_figures import calibration, p_wrong
+from benchmarks.noise_figures import calibration, figures_of, p_wrong
 from benchmarks.paper.material import RESULTS, Results, chosen_encoder, data_file, encoder_option
 from cleanlab.rank import get_label_quality_scores
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 import whence
 from whence.forward import predict
@@ -150,10 +149,7 @@ def judged(case: Case) -> dict[str, Any]:
         began = time.process_time()
         everywhere = suspicion()
         cost = trainings + (time.process_time() - began) / once
-        some, wrong = everywhere[case.judged], case.wrong[case.judged]
-        first = np.argsort(-some, kind="stable")[: max(1, len(some) // 100)]
-        found[name] = {"AUC": float(roc_auc_score(wrong, some)), "AP": float(average_precision_score(wrong, some)),
-                       "top 1 %": float(wrong[first].mean()), "cost": cost}  # fmt: skip
+        found[name] = figures_of(everywhere[case.judged], case.wrong[case.judged]) | {"cost": cost}
         return everywhere
 
     def doubted(said: np.ndarray) -> np.ndarray:

@@ -228,7 +228,7 @@ def _confusions(counts: np.ndarray) -> np.ndarray:
     """R of expected counts of mistakes [C, C], smoothed by the Dirichlet prior under which they are most likely."""
     classes = len(counts)
     if classes < 3:
-        return 1 - np.eye(classes)
+        return _uniform(classes)
     off = ~np.eye(classes, dtype=bool)
     given = counts[off].reshape(classes, classes - 1)
     total = given.sum(1)
