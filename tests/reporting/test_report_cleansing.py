@@ -231,7 +231,11 @@ def test_hostile_names_are_inert_and_links_lead_there_and_back(browser: Any, cle
     box = opened(browser, "instances")
     new = next(one["to"] for one in page.data["audited"] if page.data["instances"][one["i"]]["id"] == second[0])
     assert box is not None and f"relabels it as {new}: p_wrong" in box["text"]
-    browser.execute_script("document.querySelector('#instances [data-opened] a[href=\"#cleansing-2\"]').click()")
+    shut = """
+        const box = document.querySelector('#instances [data-opened]');
+        box.querySelector('a[href="#cleansing-2"]').click();
+        return box.hidden;"""
+    assert browser.execute_script(shut)  # before the hash changes, so that the goal does not move on the way
     arrived = browser.execute_async_script("""
         const done = arguments[0], until = performance.now() + 20000;
         const look = () => {

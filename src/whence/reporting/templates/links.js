@@ -45,3 +45,10 @@ const follow = () => {
   }
 };
 window.addEventListener("hashchange", follow);
+// A link within the page is scrolled to before the hash changes, so what was opened has to be out of the way by then: were it shut
+// while the page scrolls, the goal would move. It is only hidden: a link in it is still to be followed.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='#']"), plain = !(event.button || event.ctrlKey || event.metaKey || event.shiftKey);
+  if (!link || !plain || event.defaultPrevented || link.hash === location.hash) return;
+  for (const { box } of Object.values(places)) box.hidden = true;
+});
