@@ -36,8 +36,8 @@ cleanlab's self-confidence ranks by 1 − the label's probability too. --also ad
     losses       the label's mean loss over epochs, and which share of wrong labels networks fit
     ordinary     five folds of the same model without masks
 
-Prints area under the ROC curve, average precision,
-precision in the top 1 %, and seconds of processor time next to one training; then how far p_wrong is a probability: the expected
+Prints area under the ROC curve, average precision, precision in the top 1 %, and seconds of processor time next to one
+training (one run with its training dynamics, of which folds have none); then how far p_wrong is a probability: the expected
 number of errors beside the true one, the expected calibration error (ten bins) beside that of 1 − out of sample, and precision
 and recall of what has p_wrong above one half. Mean ± standard deviation over seeds (of errors, weights, masks, folds; the
 pictures are the same). A finished set, regime and seed is a line of results/image_label_errors.jsonl; --overview prints the tables
@@ -56,7 +56,7 @@ import torch
 from benchmarks.label_error_cases import EPOCHS, SETS, Case, cross_validated, source_of
 from benchmarks.label_error_rivals import MORE, Piece, over_epochs
 from benchmarks.label_error_tables import EPOCH_MEAN, FLIPPED, FOLDS, FULL, MARGINS, P_WRONG, UNSEEN, overview, table
-from benchmarks.noise_figures import calibration, p_wrong
+from benchmarks.noise_figures import MOMENTS, calibration, p_wrong, seconds_of_looks
 from benchmarks.paper.material import RESULTS, Results
 
 import whence
@@ -107,30 +107,31 @@ def judged(case: Case) -> dict[str, Any]:
     labels, everyone = case.labels, np.arange(len(case.labels))
     given = everyone, labels
     began = time.process_time()
-    run = case.trained(everyone, case.seed)
-    once = time.process_time() - began
+    run = case.trained(everyone, case.seed, moments=MOMENTS)
+    spent = time.process_time() - began
+    once = spent - seconds_of_looks(run)
     found: dict[str, Any] = {"count": len(labels), "wrong": int(case.wrong.sum())}
     found |= {
         f"{mask} fit": float((probabilities(run, mask=mask).argmax(1) == labels).mean()) for mask in ("own", "full")
     }
 
-    def rank(name: str, suspicion: Callable[[], np.ndarray], trainings: float) -> np.ndarray:
+    def rank(name: str, suspicion: Callable[[], np.ndarray], before: float) -> np.ndarray:
         began = time.process_time()
         everywhere = suspicion()
-        cost = trainings + (time.process_time() - began) / once
+        cost = (before + time.process_time() - began) / once
         if case.wrong.any():
             found[name] = case.figures(everywhere) | {"cost": cost}
         return everywhere
 
-    suspicion = rank(P_WRONG, lambda: p_wrong(run), 1)
-    raw = rank(UNSEEN, lambda: 1 - whence.out_of_sample(run)[given], 1)
-    rank(FLIPPED, lambda: 1 - probabilities(run, mask="flipped")[given], 1)
-    rank(FULL, lambda: 1 - probabilities(run)[given], 1)
+    suspicion = rank(P_WRONG, lambda: p_wrong(run), spent)
+    raw = rank(UNSEEN, lambda: 1 - whence.out_of_sample(run)[given], spent)
+    rank(FLIPPED, lambda: 1 - probabilities(run, mask="flipped")[given], once)
+    rank(FULL, lambda: 1 - probabilities(run)[given], once)
     found["p_wrong"] = calibration(suspicion, raw, case.wrong)
     if case.wrong.any():
         means, margins = over_epochs(case)
-        rank(EPOCH_MEAN, lambda: 1 - means[given], 1)
-        rank(MARGINS, lambda: -margins, 1)
+        rank(EPOCH_MEAN, lambda: 1 - means[given], once)
+        rank(MARGINS, lambda: -margins, once)
         rank(FOLDS, lambda: 1 - cross_validated(case)[given], 0)
     return found
 

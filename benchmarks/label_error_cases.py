@@ -59,9 +59,10 @@ class Case:
             self.labels = people[kind] if kind in people else planted(true, kind, source, seed)
             self.wrong, self.judged = self.labels != true, np.ones(len(true), bool)
 
-    def trained(self, rows: np.ndarray, seed: int) -> whence.Run:
+    def trained(self, rows: np.ndarray, seed: int, *, moments: int = 0) -> whence.Run:
+        """A model of some pictures; moments: at which flipped sub-networks are asked."""
         model, data = whence.prepare(self.data(rows), self.model, seed=seed)
-        return whence.fit(model, data, exposure_limit=1, **self.options(seed))
+        return whence.fit(model, data, exposure_limit=1, dynamics=moments, **self.options(seed))
 
     def data(self, rows: np.ndarray) -> whence.Dataset:
         data = whence.Dataset.of((rows, self.pictures[rows], self.labels[rows]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,23 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import whence
 from whence.auditing import label_noise
+from whence.subnetworks import probabilities
 
-__all__ = ["calibration", "calibration_error", "figures_of", "p_wrong"]
+__all__ = ["MOMENTS", "calibration", "calibration_error", "figures_of", "p_wrong", "seconds_of_looks"]
+
+MOMENTS = 3  # at which a run that is audited has looked, as by default; models of folds have not
 
 
 def p_wrong(run: whence.Run) -> np.ndarray:
     """float64 [N], as an audit finds it."""
     return label_noise(run).p_wrong
+
+
+def seconds_of_looks(run: whence.Run) -> float:
+    """Processor time that a training spent on its dynamics, from one more pass like those."""
+    began = time.process_time()
+    probabilities(run, mask="flipped")
+    return run.dynamics.moments * (time.process_time() - began)
 
 
 def figures_of(suspicion: np.ndarray, wrong: np.ndarray) -> dict[str, float]:

@@ -56,7 +56,8 @@ def test_they_are_probabilities_in_the_order_of_the_data():
     assert found.shape == (120, 3)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     order = np.random.default_rng(0).permutation(120)
-    shuffled = whence.Run(run.model, run.train.select(order))
+    dynamics = whence.Dynamics(run.dynamics.moments, run.dynamics.flipped[order])
+    shuffled = whence.Run(run.model, run.train.select(order), dynamics=dynamics)
     np.testing.assert_allclose(whence.out_of_sample(shuffled), found[order], atol=2e-3)
 
 
@@ -125,9 +126,14 @@ def test_a_network_is_believed_as_far_as_labels_bear_it_out_and_flipped_masks_ho
         return 0.1 + 0.7 * nn.functional.one_hot(said, 3).float()
 
     good, poor, by_heart = sure(0.9), sure(0.5), sure(1.0)
-    assert _share(good, poor, sure(0.7), labels) > 0.45
-    assert _share(poor, good, poor, labels) < 0.25
-    assert _share(by_heart, good, by_heart, labels) == pytest.approx(0.15)  # nothing is held out by masks that leak
-    half = _share(good, poor, sure(0.9), labels), _share(good, poor, sure(0.75), labels)
-    assert half[0] < half[1] - 0.05 < half[1] < _share(good, poor, sure(0.5), labels) + 1e-9
-    assert all(0.15 <= _share(*three, labels) <= 0.65 for three in ((good,) * 3, (poor,) * 3, (by_heart,) * 3))
+    assert _share(good, poor, sure(0.7), labels, 0) > 0.45
+    assert _share(poor, good, poor, labels, 0) < 0.25
+    assert _share(by_heart, good, by_heart, labels, 0) == pytest.approx(0.15)  # nothing is held out by masks that leak
+    half = _share(good, poor, sure(0.9), labels, 0), _share(good, poor, sure(0.75), labels, 0)
+    assert half[0] < half[1] - 0.05 < half[1] < _share(good, poor, sure(0.5), labels, 0) + 1e-9
+    falling = [_share(by_heart, good, poor, labels, shared) for shared in (0, 0.5, 1)]
+    assert falling == pytest.approx([0.65, 0.4, 0.15], abs=0.02)  # where layers remember, flipped units alone are asked
+    for shared in (0, 0.5, 1):
+        assert all(
+            0.15 <= _share(*three, labels, shared) <= 0.65 for three in ((good,) * 3, (poor,) * 3, (by_heart,) * 3)
+        )

@@ -9,7 +9,14 @@ import torch
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError
-from whence.subnetworks import exposure, losses, probabilities, subnetwork_average, turnover_memorization
+from whence.subnetworks import (
+    exposure,
+    losses,
+    probabilities,
+    shared_gradient,
+    subnetwork_average,
+    turnover_memorization,
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,67 @@ def test_exposure_tells_leaks_from_isolation(run):
         device="cpu",
     )
     assert abs(exposure(leaky)["isolation"]) < 0.1
+
+
+def test_where_no_gradient_is_shared_no_step_on_an_instance_moves_its_flipped_sub_network():
+    for keep in (0.5, 0.75):
+        run = whence.Run(network(6, 64, 64, 3, where=("1", "3"), keep=keep, head_bias=False), blobs(20))
+        batch = run.train.batch(np.array([7]))
+        before = probabilities(run, mask="flipped")[7], probabilities(run, mask="own")[7]
+        assert shared_gradient(run) == 0
+        with whence.own(batch.mask_ids):
+            run.loss(run.model(batch.inputs), batch.targets).sum().backward()
+        torch.optim.SGD(run.model.parameters(), lr=0.5).step()
+        np.testing.assert_array_equal(probabilities(run, mask="flipped")[7], before[0])
+        assert np.abs(probabilities(run, mask="own")[7] - before[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_shared_gradient_is_that_of_layers_without_masks(deep):
+    widths, where = ((6, 16, 64, 3), ("3",)) if deep else ((6, 64, 3), ("1",))
+    model = network(*widths, where=where)
+    shared = {"0.weight", "0.bias", "4.bias"} if deep else {"2.bias"}
+    run = whence.Run(model, blobs(5))
+    found = []
+    for row in range(5):
+        batch, parts = run.train.batch(np.array([row])), {}
+        with whence.flipped(batch.mask_ids):
+            for name, weight in model.named_parameters():
+                jacobian = torch.stack(
+                    [torch.autograd.grad(output, weight, retain_graph=True)[0] for output in model(batch.inputs)[0]]
+                )
+                parts[name] = float(jacobian.square().sum())
+        found.append(sum(parts[name] for name in shared) / sum(parts.values()))
+    # In one direction in place of all; a first layer has units that are silent under one mask and not under the other.
+    assert shared_gradient(run) == pytest.approx(np.mean(found), rel=0.3)
+
+
+def test_shared_gradients_at_the_ends(run):
+    everything = network(6, 32, 3)
+    for weight in everything.parameters():
+        weight.requires_grad_(False)
+    assert shared_gradient(whence.Run(everything, blobs(10))) == 0
+    kept = {name: weight.clone() for name, weight in run.model.state_dict().items()}
+    modes = [module.training for module in run.model.train().modules()]
+    run.model.zero_grad()
+    found = shared_gradient(run, count=3)
+    assert 0 < found < 0.2
+    assert found == shared_gradient(run, count=3)
+    assert all(weight.grad is None for weight in run.model.parameters())
+    assert all(torch.equal(kept[name], weight) for name, weight in run.model.state_dict().items())
+    assert [module.training for module in run.model.modules()] == modes
+    with pytest.raises(WhenceError, match="out of range in count: got 0"):
+        shared_gradient(run, count=0)
+
+    class Beside(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.drop = torch.nn.Linear(6, 3), torch.nn.Dropout()
+
+        def forward(self, x):
+            return self.main(x) + self.drop(x[:, :3])
+
+    assert shared_gradient(whence.Run(whence.attach(Beside()), blobs(10))) == pytest.approx(1)
 
 
 def test_groups_share_predictions_of_their_mask():

@@ -11,6 +11,7 @@ from whence.auditing import Audit, audit
 from whence.cleansing import Cleansing, cleanse
 from whence.data import Dataset, load
 from whence.dropout import TurnOverDropout, checkpoint_contexts, flipped, full, own, random
+from whence.dynamics import Dynamics
 from whence.ensembles import Ensemble, ensemble
 from whence.errors import WhenceError
 from whence.estimators import influence
@@ -35,6 +36,7 @@ __all__ = [
     "Cleansing",
     "Comparison",
     "Dataset",
+    "Dynamics",
     "Ensemble",
     "GroupEffects",
     "Run",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from whence.dynamics import Dynamics
 from whence.rundir import RunDirectory
 
 __all__ = ["CHECKPOINT", "Progress", "kept", "restore", "save"]
@@ -30,6 +31,7 @@ class Progress:
         stopped: whether early stopping has ended it.
         best_loss, best_epoch, best: the lowest loss on dev, the epoch that reached it, and its weights; of trainings with
             early stopping.
+        dynamics: what flipped sub-networks said so far.
     """
 
     step: int = 0
@@ -39,6 +41,7 @@ class Progress:
     best_loss: float = math.inf
     best_epoch: int = -1
     best: dict[str, torch.Tensor] = field(default_factory=dict)
+    dynamics: Dynamics = field(default_factory=Dynamics)
 
 
 def save(directory: RunDirectory, identity: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer,
@@ -54,7 +57,9 @@ def save(directory: RunDirectory, identity: str, progress: Progress, model: nn.M
         tensors |= {
             f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in entry.items() if value is not None
         }
-    numbers = {name: getattr(progress, name) for name in _NUMBERS}
+    if progress.dynamics.flipped is not None:
+        tensors["dynamics.flipped"] = progress.dynamics.flipped
+    numbers = {name: getattr(progress, name) for name in _NUMBERS} | {"moments": progress.dynamics.moments}
     numbers["best_loss"] = None if math.isinf(progress.best_loss) else progress.best_loss
     numbers["scaler"] = scaler.state_dict()
     directory.write_tensors(CHECKPOINT, tensors, {"identity": identity, "state": json.dumps(numbers)})
@@ -90,7 +95,7 @@ def _restored(
     optimizer: torch.optim.Optimizer,
     scaler: Any,
 ) -> Progress:
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "dynamics": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
@@ -101,11 +106,13 @@ def _restored(
         restored["state"].setdefault(int(number), {})[entry] = value
     optimizer.load_state_dict(restored)
     numbers = json.loads(metadata["state"])
-    if wrong := [name for name, kind in _NUMBERS.items() if type(numbers[name]) is not kind]:
+    dynamics = Dynamics(numbers["moments"], parts["dynamics"].get("flipped"))
+    if wrong := [name for name, kind in {**_NUMBERS, "moments": int}.items() if type(numbers[name]) is not kind]:
         raise ValueError(f"{wrong[0]} {numbers[wrong[0]]!r:.40}")
     scaler.load_state_dict(numbers["scaler"])
     best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
-    return Progress(**{name: numbers[name] for name in _NUMBERS}, best_loss=best_loss, best=parts["best"])
+    known = {name: numbers[name] for name in _NUMBERS}
+    return Progress(**known, best_loss=best_loss, best=parts["best"], dynamics=dynamics)
 
 
 def kept(out: str | os.PathLike[str]) -> str:

@@ -27,6 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from whence.data import Dataset
+from whence.dynamics import epochs_to_look
 from whence.estimators.base import at_level, at_rows, evenly
 from whence.estimators.dispatch import METHODS, choose
 from whence.forward import predict
@@ -124,7 +125,7 @@ def costs(
         tqdm(desc="plan: trying samples", unit="trial", disable=not progress, leave=False) as bar,
     ):
         before = _resident()
-        starting, seconds_of_epoch, model = _trained_copy(run, chosen, bar)
+        starting, training_seconds, model = _trained_copy(run, chosen, bar)
         sample = Run(model, run.train, loss=run.loss)
         level = "instance" if run.train.groups is None else "group"
         method = choose(sample, run.loss)
@@ -139,6 +140,8 @@ def costs(
     rows = len(run.train) if level == "instance" else len(np.unique(run.train.mask_ids))
     parameters = sum(tensor.numel() * tensor.element_size() for tensor in run.model.state_dict().values())
     learned = sum(tensor.numel() * 4 for tensor in run.model.parameters() if tensor.requires_grad)
+    looks = epochs_to_look(run.train, chosen.epochs, chosen.dynamics)
+    watched = 4 * len(run.train) * run.task.outputs if looks else 0
     tiles = 3 * 4 * min(METHODS[method].at_once, rows * wanted)
     training = 3 * learned + 2 * 4 * chosen.batch_size * _activations(run)
     size = partial(bytes_of_scores, rows, wanted, width=_width(run), masks=masks, at_once=METHODS[method].at_once,
@@ -146,11 +149,11 @@ def costs(
     return Costs(
         targets=wanted,
         method=method,
-        fit_seconds=starting + seconds_of_epoch * chosen.epochs,
+        fit_seconds=starting + training_seconds,
         score_seconds=score_seconds,
-        memory=int(_OVERHEAD * (before + parameters + max(training, held + tiles)) + _LIBRARIES),
-        run_bytes=int(parameters + _table_bytes(run)),
-        checkpoint_bytes=int(parameters * (1 if chosen.patience is None else 2) + 2 * learned),
+        memory=int(_OVERHEAD * (before + parameters + max(training + 2 * watched, held + tiles)) + _LIBRARIES),
+        run_bytes=int(parameters + _table_bytes(run) + watched),
+        checkpoint_bytes=int(parameters * (1 if chosen.patience is None else 2) + 2 * learned + watched),
         score_bytes=size(keep_matrix=True),
         summary_bytes=size(keep_matrix=False),
         free_bytes=shutil.disk_usage(_existing(Path(out))).free,
@@ -158,14 +161,14 @@ def costs(
 
 
 def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, float, nn.Module]:
-    """Seconds before the first epoch, of an epoch on all training instances, and a copy of the model, trained on a sample."""
+    """Seconds before the first epoch, of all epochs on all training instances, and a copy of the model, trained on a sample."""
     count, limit = _FEWEST_ROWS, options.exposure_limit
     starting = 0.0
     while True:
         count = min(4 * count, len(run.train))
         data = run.train.select(evenly(len(run.train), count))
         began = time.perf_counter()
-        some = TrainingOptions(**{**options.to_json(), "epochs": 3, "patience": None})
+        some = TrainingOptions(**{**options.to_json(), "epochs": 3, "patience": None, "dynamics": 0})
         sample = fit(copy.deepcopy(run.model), data, loss=run.loss, **some.to_json())
         bar.update()
         seconds = time.perf_counter() - began
@@ -181,7 +184,8 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
     held_out = len(run.splits["dev"]) if "dev" in run.splits else 0
     measured = 3 * min(len(run.train), limit) + held_out
     step = max(epoch - 3 * min(count, limit) * passing, epoch / 4) / count
-    return starting, step * len(run.train) + measured * passing, sample.model
+    looks = len(epochs_to_look(run.train, options.epochs, options.dynamics)) * len(run.train)
+    return starting, options.epochs * (step * len(run.train) + measured * passing) + looks * passing, sample.model
 
 
 def _score(

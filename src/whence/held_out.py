@@ -4,7 +4,9 @@ Two accounts of each instance are mixed. The ridge regressions of ``estimators/u
 network's is the geometric mean of what two of its parts say, which are wrong in opposite directions: the full network, softened,
 has learned the label; the flipped sub-network has not, but units of both kinds worked side by side on every other instance, and
 what the instance's own units had learned by heart, its flipped units learned to make up for. The mean is brought to the
-temperature at which labels are most likely.
+temperature at which labels are most likely. A sub-network that never learned an instance changes its mind about it while training
+lasts, so where a run has training dynamics (``dynamics.py``), what flipped sub-networks say is the mean over these moments and the
+end.
 
 In kernel regression this is exact. Let k_ij be the kernel of the full network and α the dual coefficients. Masks of many units,
 drawn apart for each instance, at keep rate q, make turn-over dropout a ridge of (1/q − 1)·k_ii, and
@@ -20,6 +22,12 @@ How much the network counts beside the regressions is halfway between .3 and the
 likely, held against the regression that has learned from no label. Where flipped sub-networks misfit fewer labels than that
 regression, the likely share is cut in that proportion: what they fit may be memory that leaked, or a network that is good, and
 from training labels alone the two look the same.
+
+All of that holds where masks do: where they are behind most of what is trained. Weights that all masks share learn labels by
+heart too, and then the likeliest account is the one that remembers most. So with o, the share of a flipped gradient that lies in
+such weights (``subnetworks.shared_gradient``), the network's account goes from the geometric mean (o = 0) to the softened full
+network (o = 1), its temperature from the likely one to what it is, and in place of its own likely share counts that of flipped
+sub-networks alone.
 """
 
 from __future__ import annotations
@@ -36,7 +44,7 @@ from whence.estimators.reading import Reading
 from whence.estimators.unseen import Accounts, accounts, accounts_of_pictures, likely_temperature
 from whence.quantities import loss_of
 from whence.run import Run
-from whence.subnetworks import probabilities
+from whence.subnetworks import probabilities, shared_gradient
 
 __all__ = ["HeldOut", "held_out", "out_of_sample"]
 
@@ -69,7 +77,8 @@ class HeldOut:
         probabilities: float32 [N, C], as ``out_of_sample`` returns them.
         pooled: float32 [N, C], the same accounts as a geometric mean, on which the model of label noise stands: a network that
             knows a label by heart cannot outvote a regression that is sure.
-        flipped: float32 [N, C], by flipped sub-networks.
+        flipped: float32 [N, C], by flipped sub-networks when training ended.
+        over_training: float32 [N, C], by flipped sub-networks, the mean over training where that is known.
         unlearned: float32 [N, C], by the regression on random features, or on what the first layer reads, which has learned nothing
             from labels unless layers before it are trained. None where there is none.
     """
@@ -77,12 +86,13 @@ class HeldOut:
     probabilities: np.ndarray
     pooled: np.ndarray
     flipped: np.ndarray
+    over_training: np.ndarray
     unlearned: np.ndarray | None
 
     @property
     def witnesses(self) -> tuple[np.ndarray, ...]:
         """Of how many labels are wrong, and in which pattern (``label_noise.py``): both, or nobody."""
-        return () if self.unlearned is None else (self.unlearned, self.flipped)
+        return () if self.unlearned is None else (self.unlearned, self.over_training)
 
 
 def held_out(run: Run) -> HeldOut:
@@ -95,23 +105,32 @@ def held_out(run: Run) -> HeldOut:
         reading = Reading(run, averaged=True)
         if reading.views.layers:
             return _mixed(run, flipped, accounts(run, reading.features))
-    return HeldOut(flipped, flipped, flipped, None)
+    return HeldOut(flipped, flipped, flipped, flipped, None)
 
 
 def _mixed(run: Run, of_flipped: np.ndarray, said: Accounts) -> HeldOut:
-    labels, flipped = torch.from_numpy(run.train.targets), torch.from_numpy(of_flipped)
-    between = (_log(flipped) + _log(said.network)) / 2
-    network, ridge = (between / likely_temperature(between, labels)).softmax(1), said.ridge.mean(0)
-    share = _share(network, said.ridge[0], flipped, labels)
+    labels, shared = torch.from_numpy(run.train.targets), shared_gradient(run)
+    flipped = run.dynamics.and_end(torch.from_numpy(of_flipped))
+    between = ((1 - shared) * _log(flipped) + (1 + shared) * _log(said.network)) / 2
+    network = (between / likely_temperature(between, labels) ** (1 - shared)).softmax(1)
+    ridge = said.ridge.mean(0)
+    share = _share(network, said.ridge[0], flipped, labels, shared)
     mixed = share * network + (1 - share) * ridge
     pooled = (share * _log(network) + (1 - share) * _log(ridge)).softmax(1)
-    return HeldOut(mixed.numpy(), pooled.numpy(), of_flipped, said.ridge[0].numpy())
+    return HeldOut(mixed.numpy(), pooled.numpy(), of_flipped, flipped.numpy(), said.ridge[0].numpy())
 
 
-def _share(network: torch.Tensor, regression: torch.Tensor, flipped: torch.Tensor, labels: torch.Tensor) -> float:
-    """Of the network in the mixture, between .15 and .65."""
+def _share(
+    network: torch.Tensor, regression: torch.Tensor, flipped: torch.Tensor, labels: torch.Tensor, shared: float
+) -> float:
+    """Of the network in the mixture, between .15 and .65.
+
+    Args:
+        shared: of a flipped gradient, in weights that own masks train too.
+    """
     unfit, missed = (float((one.argmax(1) != labels).float().mean()) for one in (flipped, regression))
-    return (_SHARE + _likely_share(network, regression, labels) * min(unfit / max(missed, 1e-9), 1.0)) / 2
+    likely, cautious = (_likely_share(one, regression, labels) for one in (network, flipped))
+    return (_SHARE + ((1 - shared) * likely + shared * cautious) * min(unfit / max(missed, 1e-9), 1.0)) / 2
 
 
 def _likely_share(first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> float:

@@ -62,6 +62,12 @@ class TrainingOptions:
         300.0, "most seconds between checkpoints; one is also made after each epoch", low=0
     )
     exposure_limit: int = _option(2000, "instances on which losses under own and flipped mask are followed", low=1)
+    dynamics: int = _option(
+        3,
+        "how often before its end a training asks flipped sub-networks about all instances, for audits",
+        low=0,
+        high=10_000,
+    )
 
     def __post_init__(self) -> None:
         for option in fields(self):

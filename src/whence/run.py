@@ -19,6 +19,7 @@ from whence.data import Dataset
 from whence.data.loading import Source
 from whence.data.tasks import well_formed
 from whence.dropout import full
+from whence.dynamics import Dynamics, read_dynamics, write_dynamics
 from whence.errors import NotGivenError, WhenceError
 from whence.fingerprints import digest, digest_tensors
 from whence.forward import device_of, evaluating, outputs
@@ -43,9 +44,11 @@ class Run:
         config: further description for run.json.
         replace: if the directory holds another run, put this one in its place: its scores, audit, report and history
             are deleted.
+        dynamics: what flipped sub-networks said while training lasted, or None: audits are the surer for it.
 
     Raises:
-        WhenceError: no turn-over dropout is attached; the directory holds another run and replace is False.
+        WhenceError: no turn-over dropout is attached; the directory holds another run and replace is False; dynamics are of
+            other data.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Run:
         out: str | os.PathLike[str] | None = None,
         config: dict[str, Any] | None = None,
         replace: bool = False,
+        dynamics: Dynamics | None = None,
     ) -> None:
         self.model = instance_of(model, nn.Module, "model")
         self.splits = as_splits(train, dev=dev, test=test)
@@ -73,6 +77,7 @@ class Run:
             probe(model, data)
         self.directory = None if out is None else RunDirectory(out)
         self.history: list[dict[str, float]] = []
+        self._dynamics = None if dynamics is None else self._fitting(instance_of(dynamics, Dynamics, "dynamics"))
         self._kept: str | None = self.config.get("fingerprint") if self.config.get("opened") else None
         if self.directory is not None and self.directory.has("history.parquet"):
             self.history = _history(self.directory)
@@ -92,6 +97,25 @@ class Run:
     def layers(self) -> dict[str, Any]:
         """The masked layers by name."""
         return attached(self.model)
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """What flipped sub-networks said while training lasted; without any moment where nobody looked.
+
+        Raises:
+            WhenceError: the run's file of it is damaged.
+        """
+        if self._dynamics is None:
+            shape = len(self.train), self.task.outputs
+            self._dynamics = Dynamics() if self.directory is None else read_dynamics(self.directory, self._kept, shape)
+        return self._dynamics
+
+    def _fitting(self, dynamics: Dynamics) -> Dynamics:
+        wanted = len(self.train), self.task.outputs
+        if dynamics.flipped is not None and tuple(dynamics.flipped.shape) != wanted:
+            raise WhenceError("dynamics of other data", where="dynamics", got=f"predictions {tuple(dynamics.flipped.shape)}",
+                              expected=f"{wanted}", mend="Look at the training instances that the run is given.")  # fmt: skip
+        return dynamics
 
     def dataset(self, name: str) -> Dataset:
         """One split by name."""
@@ -161,6 +185,8 @@ class Run:
                 self.config = {**before, **self.config}
         self.directory.write_tensors("model.safetensors", self.model.state_dict())
         self.directory.write_table("instances.parquet", instance_table(self.splits))
+        if self._dynamics is not None:
+            write_dynamics(self.directory, self._dynamics, now["fingerprint"])
         self.directory.write_config(
             {
                 **self.config,

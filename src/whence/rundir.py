@@ -4,6 +4,7 @@
     model.safetensors    the trained weights
     instances.parquet    id, name, split, group, label (and text) of every instance
     history.parquet      one row per epoch: the exposure curves
+    dynamics.safetensors    what flipped sub-networks said while training lasted (see ``whence.dynamics``)
     checkpoint.safetensors   while training lasts
     scores/NAME/         blocks of scores (see ``whence.score_store``)
     cleanse/NAME/        what was dropped or relabeled, and why (see ``whence.cleansing``)
@@ -44,7 +45,8 @@ __all__ = ["EVALUATION", "FORMAT", "RunDirectory", "as_path", "folder_name", "wr
 FORMAT = 1
 EVALUATION = "evaluation.json"  # in a directory of retrainings: how well this run's scores foretold them
 _LOCK = ".lock"
-_FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "checkpoint.safetensors", _LOCK}
+_FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "dynamics.safetensors",
+          "checkpoint.safetensors", _LOCK}  # fmt: skip
 _LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
 
 
@@ -250,8 +252,8 @@ class RunDirectory:
         remove_whole(self.path / "cleanse")
         pages = [page.name for page in self.path.glob("against-*.html")]
         judged = [f"truth/{file.parent.name}/{EVALUATION}" for file in self.path.glob(f"truth/*/{EVALUATION}")]
-        for name in ("audit.parquet", "groups.parquet", "report.html", "history.parquet", "checkpoint.safetensors",
-                     *pages, *judged):  # fmt: skip
+        for name in ("audit.parquet", "groups.parquet", "report.html", "history.parquet", "dynamics.safetensors",
+                     "checkpoint.safetensors", *pages, *judged):  # fmt: skip
             self.remove(name)
 
     def abandon(self) -> None:

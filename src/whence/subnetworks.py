@@ -9,13 +9,15 @@ import torch
 
 from whence.arguments import instance_of, whole
 from whence.data import Classification, Dataset
-from whence.forward import Mask, predict
+from whence.estimators.base import evenly
+from whence.forward import Mask, evaluating, mask_context, outputs, predict
 from whence.run import Run
 
 __all__ = [
     "exposure",
     "losses",
     "probabilities",
+    "shared_gradient",
     "subnetwork_average",
     "turnover_memorization",
 ]
@@ -98,6 +100,36 @@ def exposure(run: Run) -> dict[str, float]:
         gap = result["dev_loss"] - result["own_loss"]
         result["isolation"] = (result["flipped_loss"] - result["own_loss"]) / gap if gap > 1e-6 else float("nan")
     return result
+
+
+def shared_gradient(run: Run, *, count: int = 16) -> float:
+    """How far masks can hold back what training on an instance teaches, read off gradients; needs no dev split.
+
+    Of the squared norm of the gradient of an instance's outputs (in a random direction) under its flipped mask, the share that
+    lies in weights which its own mask trains too. At 0, as where every trained weight belongs to a masked unit, no step on the
+    instance moves its flipped sub-network; layers in front of the masks and beside them raise it, to 1 where nothing is masked.
+    What passes through other instances, as the statistics of batch normalization do, is not in it.
+
+    Args:
+        count: training instances, evenly spaced in the order of their ids, of which the mean is taken.
+
+    Returns:
+        0 to 1; 0 too where nothing is trained.
+    """
+    weights = [weight for weight in instance_of(run, Run, "run").model.parameters() if weight.requires_grad]
+    generator, shares = torch.Generator().manual_seed(0), []
+    some = np.argsort(run.train.ids, kind="stable")[evenly(len(run.train), whole(count, "count"))]
+    for row in some if weights else ():
+        batch = run.train.batch(np.array([row])).to(run.device)
+        probe, gradients = torch.randn(1, run.task.outputs, generator=generator), {}
+        for mask in ("own", "flipped"):
+            with evaluating(run.model), torch.enable_grad(), mask_context(mask, batch):
+                probed = (outputs(run.model, batch.inputs) * probe.to(run.device)).sum()
+                gradients[mask] = torch.autograd.grad(probed, weights, allow_unused=True, materialize_grads=True)
+        squares = [gradient.float().square() for gradient in gradients["flipped"]]
+        trained = sum(float(of[own != 0].sum()) for of, own in zip(squares, gradients["own"], strict=True))
+        shares.append(trained / max(sum(float(of.sum()) for of in squares), 1e-30))
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def _instances(run: Run, data: Dataset | None) -> Dataset:

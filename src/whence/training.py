@@ -33,6 +33,7 @@ from whence.checkpoints import CHECKPOINT, Progress, restore, save
 from whence.data import Batch, Dataset, Source
 from whence.data.inputs import Inputs, TextInputs
 from whence.dropout import own
+from whence.dynamics import epochs_to_look
 from whence.errors import UnwritableError, WhenceError
 from whence.fingerprints import digest
 from whence.forward import outputs, predict
@@ -164,7 +165,8 @@ def _trained(loop: _Loop, splits: dict[str, Dataset], given: dict[str, Any], con
         raise
     loop.model.eval()
     config |= {"status": "trained", "results": loop.result(), "seconds": round(loop.progress.seconds, 3)}
-    run = Run(loop.model, splits["train"], **given, out=None if directory is None else directory.path, config=config)
+    run = Run(loop.model, splits["train"], **given, out=None if directory is None else directory.path, config=config,
+              dynamics=loop.progress.dynamics)  # fmt: skip
     others = {name: data for name, data in splits.items() if name not in run.splits}
     run.splits.update(others)
     if others and run.directory is not None:
@@ -208,7 +210,9 @@ class _Loop:
         self.progress = Progress()
         self.optimizer = _optimizer(model, options)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.autocast == "float16")
-        self.sample = splits["train"].select(_sample(splits["train"].ids, options.exposure_limit))
+        self.train = splits["train"]
+        self.sample = self.train.select(_sample(self.train.ids, options.exposure_limit))
+        self.looks = epochs_to_look(self.train, options.epochs, options.dynamics)
 
     def run(self) -> None:
         self._resume()
@@ -246,6 +250,8 @@ class _Loop:
                 self._checkpoint()
                 saved = time.perf_counter()
         measured = self._measure(epoch)
+        if epoch in self.looks:
+            progress.dynamics.look(self.model, self.train)
         progress.history.append(measured | {"seconds": time.perf_counter() - began})
         progress.seconds += time.perf_counter() - began
         self._judge(epoch)

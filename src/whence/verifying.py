@@ -3,6 +3,7 @@
     masks         random bits are Random123's, and NumPy and torch draw the same ones for the run's layers
     run           data, weights, model and loss are those that the run was made with
     instances     the table of instances has the ids, labels and groups of the data
+    dynamics      what was said while training lasted is of this run, and probabilities (where there is such)
     scores/NAME   belong to this run and to this version of their method; all blocks are there; summaries say what the matrix says;
                   a sample of rows, scored anew, gives the stored scores
     cleanse/NAME  numbers, verdicts and table agree with each other, and are of this run
@@ -28,6 +29,7 @@ from whence.arguments import whole
 from whence.cleansing.kept import kept
 from whence.cleansing.retrained import sound
 from whence.data import Dataset
+from whence.dynamics import FILE as DYNAMICS
 from whence.errors import NotGivenError, WhenceError
 from whence.estimators.base import at_level, at_rows, evenly
 from whence.estimators.dispatch import METHODS
@@ -58,7 +60,8 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        what: masks, run, instances, scores/NAME, cleanse/NAME (cleanse, of one that is refused), cleanse/models or truth/NAME.
+        what: masks, run, instances, dynamics, scores/NAME, cleanse/NAME (cleanse, of one that is refused), cleanse/models or
+            truth/NAME.
         state: "ok", "differs", or "skipped" where it could not be told.
         detail: what was found, as a phrase.
     """
@@ -102,6 +105,8 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
     ]
     checks.append(_caught("instances", lambda: _instances(run)))
     assert run.directory is not None
+    if run.directory.has(DYNAMICS):
+        checks.append(_caught("dynamics", lambda: _dynamics(run)))
     for name in _within(directory, "scores"):
         checks.append(_caught(name, partial(_scores, run, run.directory, name, rows)))
     checks += _cleansings(run)
@@ -169,6 +174,11 @@ def _instances(run: Run) -> tuple[str, str]:
         if not stored[name].equals(column.cast(pa.large_string()) if pa.types.is_string(column.type) else column):
             return "differs", f"column {name} is not that of the data"
     return "ok", f"{len(wanted):,} ids, labels and groups"
+
+
+def _dynamics(run: Run) -> tuple[str, str]:
+    moments = run.dynamics.moments
+    return "ok", f"predictions under flipped masks at {moments} moment{'s' if moments > 1 else ''} of training"
 
 
 def _scores(run: Run, directory: RunDirectory, name: str, rows: int) -> tuple[str, str]:

@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(home / "data.csv")
     source = Source(str(home / "data.csv"), label="label")
     model, data = prepare(source.load(), "mlp:4")
-    run = whence.fit(model, data, out=home / "run", source=source, epochs=1, device="cpu")
+    run = whence.fit(model, data, out=home / "run", source=source, epochs=2, device="cpu")
     for method in ("turnover", "kernel"):
         whence.influence(run, "test", method=method)
     whence.influence(run, "test", method="kernel", name="means", keep_matrix=False)

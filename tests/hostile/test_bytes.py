@@ -20,6 +20,7 @@ FILES = {
     "model.safetensors": "open",
     "history.parquet": "open",
     "instances.parquet": "verify",
+    "dynamics.safetensors": "verify",
     "scores/turnover-test/scores.json": "scores/turnover-test",
     "scores/turnover-test/rows.parquet": "scores/turnover-test",
     "scores/turnover-test/targets.parquet": "scores/turnover-test",

@@ -150,6 +150,7 @@ OPTIONS = st.fixed_dictionaries(
         "seed": mostly(st.integers(0, 9), st.sampled_from([-(2**63), 2**63, 2**63 - 1, 1.5, "x", None])),
         "augment": mostly(st.just("none"), st.sampled_from(["flip", "crop", "x", None])),
         "autocast": mostly(st.just("off"), st.sampled_from(["bfloat16", "float8", None])),
+        "dynamics": mostly(st.integers(0, 9), st.sampled_from([-1, None, 2.5])),
         "exposure_limit": mostly(st.integers(1, 9), st.sampled_from([0, -1, None])),
         "device": mostly(st.just("cpu"), st.sampled_from(["", "gpu", "cuda:99", 3, None, "meta"])),
         "workers": mostly(st.just(0), st.sampled_from([-1, "x", 1.5])),

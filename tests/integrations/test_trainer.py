@@ -25,8 +25,9 @@ import whence
 from tests.integrations.tiny_trainer import classifier, collate, rows, settings, trained_weights, trainer
 from tests.models.encoders.tiny import save_encoder, write_reviews
 from whence.dropout import in_force
-from whence.integrations.transformers import IdCollator, MaskCallback, as_dataset
+from whence.integrations.transformers import DynamicsCallback, IdCollator, MaskCallback, as_dataset
 from whence.masks import as_ids
+from whence.subnetworks import probabilities
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and peft warn about each other
 ROOT = Path(__file__).parents[2]
@@ -282,6 +283,24 @@ def test_a_run_takes_it_from_there(tmp_path):
     assert whence.report(run).exists()
     again = whence.open_run(tmp_path / "run", model=classifier(), train=train, dev=dev)
     np.testing.assert_allclose(whence.influence(again, "dev", method="turnover"), exact)
+
+
+def test_a_second_callback_watches_the_training(tmp_path):
+    data = as_dataset(rows(), collate)
+    expected = []
+    for epochs in (1, 2, 3):
+        model = classifier()
+        trainer(model, tmp_path, num_train_epochs=epochs).train()
+        expected.append(probabilities(whence.Run(model, data), mask="flipped"))
+    model, watching = classifier(), DynamicsCallback(data)
+    watched = trainer(model, tmp_path, num_train_epochs=3)
+    watched.add_callback(watching)
+    watched.train()
+    run = whence.Run(model, data, dynamics=watching.dynamics)
+    assert run.dynamics.moments == 2
+    np.testing.assert_allclose(run.dynamics.flipped, np.mean(expected[:2], axis=0), atol=1e-6)
+    np.testing.assert_allclose(probabilities(run, mask="flipped"), expected[2], atol=1e-6)
+    assert np.abs(whence.out_of_sample(run) - whence.out_of_sample(whence.Run(model, data))).max() > 1e-3
 
 
 def test_own_losses_fall_below_flipped_ones(tmp_path):

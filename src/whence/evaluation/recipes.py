@@ -31,6 +31,7 @@ _IDLE = (
     "workers",
     "checkpoint_seconds",
     "exposure_limit",
+    "dynamics",
 )  # options without effect on what is learned
 
 
@@ -71,7 +72,7 @@ class Recipe:
             assert self.model is not None
             model = anew(self.model, seed)
         assert self.options is not None
-        options = {**self.options, "seed": seed, "workers": 0, "exposure_limit": 1}
+        options = {**self.options, "seed": seed, "workers": 0, "exposure_limit": 1, "dynamics": 0}
         return train_model(model, instances, dev=self.dev, loss=self.loss, **options).model
 
     def fingerprint(self) -> str:

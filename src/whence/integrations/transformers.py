@@ -26,6 +26,7 @@ from whence.data import Classification, Dataset, Regression
 from whence.data.inputs import ItemInputs, ModelInputs
 from whence.data.tasks import LanguageModeling, Task
 from whence.dropout import in_force
+from whence.dynamics import Dynamics
 from whence.errors import WhenceError
 from whence.integrations.open_masks import OpenMasks
 from whence.masks import as_ids
@@ -36,7 +37,7 @@ except ImportError as error:
     raise WhenceError("transformers is not installed", where="whence.integrations.transformers",
                       mend="pip install 'whence[text]'") from error  # fmt: skip
 
-__all__ = ["IdCollator", "MaskCallback", "as_dataset"]
+__all__ = ["DynamicsCallback", "IdCollator", "MaskCallback", "as_dataset"]
 
 Rows = Sequence[Mapping[str, Any]]
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, Any]]
@@ -140,6 +141,30 @@ class MaskCallback(transformers.TrainerCallback):
                               expected=f"also {self.column}", mend="Give the rows that column, data_collator=IdCollator(...) and "
                               "Trainer(callbacks=[MaskCallback()]); with model_init also remove_unused_columns=False.")  # fmt: skip
         return given, _without(named, self.column)
+
+
+class DynamicsCallback(transformers.TrainerCallback):
+    """Training dynamics of a classifier, from which audits gain most where an encoder is fine-tuned.
+
+    At the end of every epoch but the last, one process asks the flipped sub-networks about all training instances:
+
+        watching = DynamicsCallback(data)
+        trainer = Trainer(..., callbacks=[MaskCallback(), watching])
+        trainer.train()
+        run = whence.Run(model, data, dynamics=watching.dynamics)
+
+    A training that is resumed looks at what is left of it alone.
+
+    Args:
+        data: the training instances, as ``as_dataset`` makes them.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        self.data, self.dynamics = data, Dynamics()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **more: Any) -> None:
+        if state.is_world_process_zero and state.global_step < state.max_steps:
+            self.dynamics.look(model, self.data)
 
 
 class _Accepting:
