@@ -145,6 +145,24 @@ def test_every_pass_says_the_same_whether_the_last_was_kept_or_not(kept, kind, m
     assert not read._reads and not read._features
 
 
+def test_what_is_read_once_of_each_text_may_be_as_wide_as_texts_are_long():
+    length = 6  # of the longest text, and of what the head reads
+    tokens = [np.arange(1, 2 + row % length) for row in range(30)]
+    starts = np.concatenate([[0], np.cumsum([len(some) for some in tokens])])
+    inputs = TokenInputs(np.concatenate(tokens).astype(np.int32), starts, None, padding=0)
+    data = Dataset(np.arange(30), inputs, np.arange(30) % 2, Classification(("low", "high")))
+    model = Embedder()
+    views = Views(model, data)
+    batch = data.batch(np.arange(30))
+    assert batch.inputs["attention_mask"].shape == (30, length)
+    of_tokens, of_head = views(batch, None)[1]
+    assert of_head.reads.shape == (30, 1, length + 1)
+    torch.testing.assert_close(of_head.mean, of_head.reads[:, 0])
+    there = batch.inputs["attention_mask"][..., None].float()
+    wanted = (model.embedding(batch.inputs["input_ids"]) * there).sum(1) / there.sum(1)
+    torch.testing.assert_close(of_tokens.mean[:, :8], wanted.detach())
+
+
 def test_what_was_kept_is_not_shared_by_data_sets():
     run = trained(widths=(6, 8, 3), epochs=1)
     read = Reading(run)

@@ -206,9 +206,13 @@ def _unpadded(reads: torch.Tensor, inputs: ModelInputs) -> torch.Tensor:
 
 
 def _tokens_of(inputs: ModelInputs, positions: torch.Tensor) -> torch.Tensor | None:
-    """Where texts have tokens, if ``positions`` [B, P, …] are those of texts: [B, P]."""
+    """Where texts have tokens, if ``positions`` [B, P, D] are those of texts: [B, P].
+
+    What is read once of each text, [B, D], may be as wide as texts are long.
+    """
     mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
-    return mask if isinstance(mask, torch.Tensor) and mask.shape == positions.shape[:2] else None
+    of_texts = isinstance(mask, torch.Tensor) and positions.ndim == 3 and mask.shape == positions.shape[:2]
+    return mask if of_texts else None
 
 
 def mean_read(reads: torch.Tensor) -> torch.Tensor:
