@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 
 import whence
 from tests.toys import blobs, network, trained
@@ -162,6 +163,48 @@ def test_shared_gradients_at_the_ends(run):
             return self.main(x) + self.drop(x[:, :3])
 
     assert shared_gradient(whence.Run(whence.attach(Beside()), blobs(10))) == pytest.approx(1)
+
+
+class Odd(torch.nn.Module):
+    """Models whose gradients are no matter of course."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.drop = kind, torch.nn.Dropout()
+        self.table = torch.nn.Embedding(50, 8, sparse=kind == "sparse")
+        self.hidden, self.head = torch.nn.Linear(8, 16), torch.nn.Linear(16, 3)
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.training or self.kind != "training only")):
+            read = self.table(x.long().abs() % 50).mean(1)
+            if self.kind == "reentrant":
+                return torch.utils.checkpoint.checkpoint(self.answer, read, use_reentrant=True)
+            return self.answer(read)
+
+    def answer(self, read):
+        hidden = self.drop(torch.relu(self.hidden(read)))
+        if self.kind == "not finite":
+            hidden = hidden * (hidden.sum(1, keepdim=True) * 1e30).exp()
+        if self.kind == "squeezed":
+            hidden = hidden[:, :, None].squeeze()
+        return self.head(hidden)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("kind", ["plain", "sparse", "reentrant", "training only", "not finite", "squeezed"])
+def test_models_whose_gradients_cannot_be_asked_for_are_taken_at_their_word(kind, caplog):
+    run = whence.Run(whence.attach(Odd(kind)), blobs(40))
+    found = shared_gradient(run)
+    if kind in ("plain", "sparse", "squeezed"):
+        assert found == pytest.approx(shared_gradient(whence.Run(whence.attach(Odd("plain")), blobs(40))))
+        assert 0.1 < found < 1
+    elif kind in ("reentrant", "training only"):
+        assert found == 0
+        assert ("masks are taken to hold" in caplog.text) == (kind == "reentrant")
+    assert 0 <= found <= 1
+    if kind in ("plain", "sparse"):
+        assert np.isfinite(whence.out_of_sample(run)).all()
 
 
 def test_groups_share_predictions_of_their_mask():

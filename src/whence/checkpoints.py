@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from whence.dynamics import Dynamics
+from whence.dynamics import Dynamics, fault
 from whence.rundir import RunDirectory
 
 __all__ = ["CHECKPOINT", "Progress", "kept", "restore", "save"]
 
 CHECKPOINT = "checkpoint.safetensors"
 _NUMBERS = {"step": int, "history": list, "seconds": float, "stopped": bool, "best_epoch": int}
+_DYNAMICS = ("dynamics", "before_best")
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Progress:
         stopped: whether early stopping has ended it.
         best_loss, best_epoch, best: the lowest loss on dev, the epoch that reached it, and its weights; of trainings with
             early stopping.
-        dynamics: what flipped sub-networks said so far.
+        dynamics, before_best: what flipped sub-networks said so far, and before the end of the best epoch.
     """
 
     step: int = 0
@@ -42,6 +43,7 @@ class Progress:
     best_epoch: int = -1
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     dynamics: Dynamics = field(default_factory=Dynamics)
+    before_best: Dynamics = field(default_factory=Dynamics)
 
 
 def save(directory: RunDirectory, identity: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer,
@@ -57,17 +59,23 @@ def save(directory: RunDirectory, identity: str, progress: Progress, model: nn.M
         tensors |= {
             f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in entry.items() if value is not None
         }
-    if progress.dynamics.flipped is not None:
-        tensors["dynamics.flipped"] = progress.dynamics.flipped
-    numbers = {name: getattr(progress, name) for name in _NUMBERS} | {"moments": progress.dynamics.moments}
+    numbers = {name: getattr(progress, name) for name in _NUMBERS}
+    for name in _DYNAMICS:
+        dynamics: Dynamics = getattr(progress, name)
+        numbers[name] = dynamics.moments
+        if dynamics.flipped is not None:
+            tensors[f"looks.{name}"] = dynamics.flipped
     numbers["best_loss"] = None if math.isinf(progress.best_loss) else progress.best_loss
     numbers["scaler"] = scaler.state_dict()
     directory.write_tensors(CHECKPOINT, tensors, {"identity": identity, "state": json.dumps(numbers)})
 
 
-def restore(directory: RunDirectory, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer,
-            scaler: Any) -> Progress | None:  # fmt: skip
+def restore(directory: RunDirectory, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any,
+            shape: tuple[int, int]) -> Progress | None:  # fmt: skip
     """Put model, optimizer and scaler where the checkpoint was made.
+
+    Args:
+        identity: as for ``save``; shape: (N, C), of the training instances.
 
     Returns:
         How far the training is; None without a checkpoint of this training.
@@ -81,7 +89,7 @@ def restore(directory: RunDirectory, identity: str, model: nn.Module, optimizer:
     if metadata.get("identity") != identity:  # a process wrote it whose directory was taken away from under it
         return None
     try:
-        return _restored(tensors, metadata, model, optimizer, scaler)
+        return _restored(tensors, metadata, model, optimizer, scaler, shape)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
         raise directory.damaged(
             CHECKPOINT, f"{type(error).__name__}: {error}", "a checkpoint of this training"
@@ -94,8 +102,9 @@ def _restored(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: Any,
+    shape: tuple[int, int],
 ) -> Progress:
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "dynamics": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "looks": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
@@ -106,13 +115,18 @@ def _restored(
         restored["state"].setdefault(int(number), {})[entry] = value
     optimizer.load_state_dict(restored)
     numbers = json.loads(metadata["state"])
-    dynamics = Dynamics(numbers["moments"], parts["dynamics"].get("flipped"))
-    if wrong := [name for name, kind in {**_NUMBERS, "moments": int}.items() if type(numbers[name]) is not kind]:
+    if wrong := [name for name, kind in _NUMBERS.items() if type(numbers[name]) is not kind]:
         raise ValueError(f"{wrong[0]} {numbers[wrong[0]]!r:.40}")
+    looks = {name: Dynamics(numbers[name], parts["looks"].get(name)) for name in _DYNAMICS}
+    for found in looks.values():
+        if (said := fault(found, shape)) is not None:
+            raise ValueError(said)
     scaler.load_state_dict(numbers["scaler"])
     best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
     known = {name: numbers[name] for name in _NUMBERS}
-    return Progress(**known, best_loss=best_loss, best=parts["best"], dynamics=dynamics)
+    return Progress(
+        **known, best_loss=best_loss, best=parts["best"], dynamics=looks["dynamics"], before_best=looks["before_best"]
+    )
 
 
 def kept(out: str | os.PathLike[str]) -> str:

@@ -140,7 +140,7 @@ def costs(
     rows = len(run.train) if level == "instance" else len(np.unique(run.train.mask_ids))
     parameters = sum(tensor.numel() * tensor.element_size() for tensor in run.model.state_dict().values())
     learned = sum(tensor.numel() * 4 for tensor in run.model.parameters() if tensor.requires_grad)
-    looks = epochs_to_look(run.train, chosen.epochs, chosen.dynamics)
+    looks = epochs_to_look(run.train, run.loss, chosen.epochs, chosen.dynamics)
     watched = 4 * len(run.train) * run.task.outputs if looks else 0
     tiles = 3 * 4 * min(METHODS[method].at_once, rows * wanted)
     training = 3 * learned + 2 * 4 * chosen.batch_size * _activations(run)
@@ -151,7 +151,7 @@ def costs(
         method=method,
         fit_seconds=starting + training_seconds,
         score_seconds=score_seconds,
-        memory=int(_OVERHEAD * (before + parameters + max(training + 2 * watched, held + tiles)) + _LIBRARIES),
+        memory=int(_OVERHEAD * (before + parameters + max(training + 3 * watched, held + tiles)) + _LIBRARIES),
         run_bytes=int(parameters + _table_bytes(run) + watched),
         checkpoint_bytes=int(parameters * (1 if chosen.patience is None else 2) + 2 * learned + watched),
         score_bytes=size(keep_matrix=True),
@@ -184,7 +184,7 @@ def _trained_copy(run: Run, options: TrainingOptions, bar: Any) -> tuple[float, 
     held_out = len(run.splits["dev"]) if "dev" in run.splits else 0
     measured = 3 * min(len(run.train), limit) + held_out
     step = max(epoch - 3 * min(count, limit) * passing, epoch / 4) / count
-    looks = len(epochs_to_look(run.train, options.epochs, options.dynamics)) * len(run.train)
+    looks = len(epochs_to_look(run.train, run.loss, options.epochs, options.dynamics)) * len(run.train)
     return starting, options.epochs * (step * len(run.train) + measured * passing) + looks * passing, sample.model
 
 

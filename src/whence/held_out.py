@@ -8,8 +8,9 @@ temperature at which labels are most likely. A sub-network that never learned an
 lasts, so where a run has training dynamics (``dynamics.py``), what flipped sub-networks say is the mean over these moments and the
 end.
 
-In kernel regression this is exact. Let k_ij be the kernel of the full network and α the dual coefficients. Masks of many units,
-drawn apart for each instance, at keep rate q, make turn-over dropout a ridge of (1/q − 1)·k_ii, and
+In kernel regression whose own sub-networks fit their labels this is exact. Let k_ij be the kernel of the full network and α the
+dual coefficients. Masks of many units, drawn apart for each instance, at keep rate q, make turn-over dropout a ridge of
+(1/q − 1)·k_ii, and
 
     full      f(x_i) = y_i − (1/q − 1)·k_ii·α_i
     flipped   f(x_i) = y_i − 1/q·k_ii·α_i
@@ -42,7 +43,7 @@ from whence.data import Classification
 from whence.estimators.random_features import are_pictures
 from whence.estimators.reading import Reading
 from whence.estimators.unseen import Accounts, accounts, accounts_of_pictures, likely_temperature
-from whence.quantities import loss_of
+from whence.quantities import is_usual
 from whence.run import Run
 from whence.subnetworks import probabilities, shared_gradient
 
@@ -78,7 +79,7 @@ class HeldOut:
         pooled: float32 [N, C], the same accounts as a geometric mean, on which the model of label noise stands: a network that
             knows a label by heart cannot outvote a regression that is sure.
         flipped: float32 [N, C], by flipped sub-networks when training ended.
-        over_training: float32 [N, C], by flipped sub-networks, the mean over training where that is known.
+        over_training: float32 [N, C], by flipped sub-networks, the mean over training where that is known and used.
         unlearned: float32 [N, C], by the regression on random features, or on what the first layer reads, which has learned nothing
             from labels unless layers before it are trained. None where there is none.
     """
@@ -98,8 +99,7 @@ class HeldOut:
 def held_out(run: Run) -> HeldOut:
     """As ``out_of_sample``, with what tells how many labels are wrong (``label_noise.py``)."""
     flipped = probabilities(run, mask="flipped")
-    usual = run.loss.fingerprint(run.task) == loss_of(run.task).fingerprint(run.task)
-    if usual and isinstance(run.task, Classification):
+    if is_usual(run.loss, run.task) and isinstance(run.task, Classification):
         if are_pictures(run.train):
             return _mixed(run, flipped, accounts_of_pictures(run))
         reading = Reading(run, averaged=True)

@@ -18,7 +18,7 @@ from whence.data.tasks import Classification, LanguageModeling, Task
 from whence.errors import WhenceError
 from whence.fingerprints import digest
 
-__all__ = ["QUANTITIES", "LossFunction", "Quantity", "loss_of", "quantity_named"]
+__all__ = ["QUANTITIES", "LossFunction", "Quantity", "is_usual", "loss_of", "quantity_named"]
 
 LossFunction: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -129,6 +129,11 @@ _LANGUAGE = {
     "text_loss": Quantity("text_loss", text_loss, "nats per text"),
 }
 QUANTITIES = tuple(dict.fromkeys([*_CLASSIFICATION, *_REGRESSION]))
+
+
+def is_usual(loss: Quantity, task: Task) -> bool:
+    """Whether a loss is what the task is trained with when nothing is said: cross-entropy, squared error, or that of tokens."""
+    return loss.fingerprint(task) == loss_of(task).fingerprint(task)
 
 
 def quantity_named(quantity: str | Quantity | LossFunction, task: Task, loss: Quantity | None = None) -> Quantity:

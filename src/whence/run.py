@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from whence.data import Dataset
 from whence.data.loading import Source
 from whence.data.tasks import well_formed
 from whence.dropout import full
-from whence.dynamics import Dynamics, read_dynamics, write_dynamics
+from whence.dynamics import Dynamics, fault, of_instances, put_dynamics, read_dynamics
 from whence.errors import NotGivenError, WhenceError
 from whence.fingerprints import digest, digest_tensors
 from whence.forward import device_of, evaluating, outputs
@@ -106,16 +107,26 @@ class Run:
             WhenceError: the run's file of it is damaged.
         """
         if self._dynamics is None:
-            shape = len(self.train), self.task.outputs
-            self._dynamics = Dynamics() if self.directory is None else read_dynamics(self.directory, self._kept, shape)
+            if self.directory is None:
+                return Dynamics()
+            self._refuse_another()
+            self._dynamics = read_dynamics(self.directory, self._kept, (len(self.train), self.task.outputs))
         return self._dynamics
 
     def _fitting(self, dynamics: Dynamics) -> Dynamics:
-        wanted = len(self.train), self.task.outputs
-        if dynamics.flipped is not None and tuple(dynamics.flipped.shape) != wanted:
-            raise WhenceError("dynamics of other data", where="dynamics", got=f"predictions {tuple(dynamics.flipped.shape)}",
-                              expected=f"{wanted}", mend="Look at the training instances that the run is given.")  # fmt: skip
-        return dynamics
+        """A copy of dynamics that are given.
+
+        Raises:
+            WhenceError: they are of other data, or none.
+        """
+        wrong = fault(dynamics, (len(self.train), self.task.outputs))
+        if wrong is None and dynamics.instances not in ("", of_instances(self.train)):
+            wrong = "predictions of instances of other ids, or in another order"
+        if wrong is not None:
+            raise WhenceError("dynamics of other data", where="dynamics", got=wrong,
+                              expected="what was seen of the training instances",
+                              mend="Look at the training instances that the run is given.")  # fmt: skip
+        return copy.copy(dynamics)
 
     def dataset(self, name: str) -> Dataset:
         """One split by name."""
@@ -185,8 +196,7 @@ class Run:
                 self.config = {**before, **self.config}
         self.directory.write_tensors("model.safetensors", self.model.state_dict())
         self.directory.write_table("instances.parquet", instance_table(self.splits))
-        if self._dynamics is not None:
-            write_dynamics(self.directory, self._dynamics, now["fingerprint"])
+        put_dynamics(self.directory, self._dynamics, now["fingerprint"])
         self.directory.write_config(
             {
                 **self.config,
@@ -212,10 +222,13 @@ class Run:
             yield
             return
         with self.directory.locked(shared=True):
-            if self.directory.read_config().get("fingerprint") != self._kept:
-                raise WhenceError("another run was put in the place of this one", where=str(self.directory.path),
-                                  mend="Open it again: whence.open_run(path).")  # fmt: skip
+            self._refuse_another()
             yield
+
+    def _refuse_another(self) -> None:
+        if self.directory is not None and self.directory.read_config().get("fingerprint") != self._kept:
+            raise WhenceError("another run was put in the place of this one", where=str(self.directory.path),
+                              mend="Open it again: whence.open_run(path).")  # fmt: skip
 
 
 def _history(directory: RunDirectory) -> list[dict[str, float]]:

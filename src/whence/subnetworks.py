@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from whence.arguments import instance_of, whole
 from whence.data import Classification, Dataset
@@ -21,6 +23,8 @@ __all__ = [
     "subnetwork_average",
     "turnover_memorization",
 ]
+
+_LOG = logging.getLogger("whence")
 
 
 def probabilities(run: Run, data: Dataset | None = None, mask: Mask = "full") -> np.ndarray:
@@ -106,30 +110,57 @@ def shared_gradient(run: Run, *, count: int = 16) -> float:
     """How far masks can hold back what training on an instance teaches, read off gradients; needs no dev split.
 
     Of the squared norm of the gradient of an instance's outputs (in a random direction) under its flipped mask, the share that
-    lies in weights which its own mask trains too. At 0, as where every trained weight belongs to a masked unit, no step on the
-    instance moves its flipped sub-network; layers in front of the masks and beside them raise it, to 1 where nothing is masked.
-    What passes through other instances, as the statistics of batch normalization do, is not in it.
+    lies in weights which its own mask trains too. At 0, as where every trained weight belongs to a masked unit, no gradient step on
+    the instance moves its flipped sub-network; layers in front of the masks and beside them raise it, to 1 where nothing is
+    masked. It is in the units of the weights, as a plain gradient step is: inputs a hundred times as large (that nothing
+    standardizes) make more of the first layer. What passes through other instances, as the statistics of batch normalization do,
+    is not in it.
 
     Args:
         count: training instances, evenly spaced in the order of their ids, of which the mean is taken.
 
     Returns:
-        0 to 1; 0 too where nothing is trained.
+        0 to 1; 0 too where nothing is trained, and, with a warning in the log, where gradients cannot be asked for.
     """
     weights = [weight for weight in instance_of(run, Run, "run").model.parameters() if weight.requires_grad]
-    generator, shares = torch.Generator().manual_seed(0), []
     some = np.argsort(run.train.ids, kind="stable")[evenly(len(run.train), whole(count, "count"))]
-    for row in some if weights else ():
-        batch = run.train.batch(np.array([row])).to(run.device)
-        probe, gradients = torch.randn(1, run.task.outputs, generator=generator), {}
-        for mask in ("own", "flipped"):
-            with evaluating(run.model), torch.enable_grad(), mask_context(mask, batch):
-                probed = (outputs(run.model, batch.inputs) * probe.to(run.device)).sum()
-                gradients[mask] = torch.autograd.grad(probed, weights, allow_unused=True, materialize_grads=True)
-        squares = [gradient.float().square() for gradient in gradients["flipped"]]
-        trained = sum(float(of[own != 0].sum()) for of, own in zip(squares, gradients["own"], strict=True))
-        shares.append(trained / max(sum(float(of.sum()) for of in squares), 1e-30))
+    directions, shares = torch.Generator().manual_seed(0), []
+    try:
+        for row in some if weights else ():
+            direction = torch.randn(run.task.outputs, generator=directions)
+            own = [gradient != 0 for gradient in _gradients(run, weights, row, direction, "own")]
+            norm = trained = 0.0
+            for gradient, there in zip(_gradients(run, weights, row, direction, "flipped"), own, strict=True):
+                squares = gradient.double().square()
+                norm, trained = norm + float(squares.sum()), trained + float(squares[there].sum())
+            if 0 < norm < np.inf:
+                shares.append(trained / norm)
+    except (
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # custom functions, reentrant checkpoints, layers of a vendor's library
+        _LOG.warning("no gradients of this model (%s): its masks are taken to hold", str(error).partition("\n")[0])
+        return 0.0
     return float(np.mean(shares)) if shares else 0.0
+
+
+def _gradients(
+    run: Run, weights: list[nn.Parameter], row: int, direction: torch.Tensor, mask: Mask
+) -> list[torch.Tensor]:
+    """Of one instance's outputs in a direction [C], in the weights; nothing where outputs do not depend on them.
+
+    The instance is asked twice at once, since some models take a batch of one for none.
+    """
+    batch = run.train.batch(np.array([row, row])).to(run.device)
+    # Recurrent layers of cuDNN have gradients in training mode only.
+    plain = torch.backends.cudnn.flags(enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), plain, evaluating(run.model), mask_context(mask, batch):
+        said = outputs(run.model, batch.inputs)[0].float()
+        probed = (said * direction.to(said.device)).sum()
+        if not probed.requires_grad:
+            return []
+        found = torch.autograd.grad(probed, weights, allow_unused=True, materialize_grads=True)
+    return [one.to_dense() if one.layout != torch.strided else one for one in found]
 
 
 def _instances(run: Run, data: Dataset | None) -> Dataset:

@@ -47,6 +47,7 @@ from whence.schedule import Schedule
 __all__ = ["fit"]
 
 _LOG = logging.getLogger("whence")
+_NO_MATTER = ("device", "workers", "checkpoint_seconds", "dynamics")  # options on which no weight depends
 
 
 def fit(
@@ -108,7 +109,7 @@ def fit(
     identity = {
         "data": {name: data.fingerprint() for name, data in splits.items()},
         "placement": placement(model),
-        "options": {k: v for k, v in chosen.to_json().items() if k not in ("device", "workers", "checkpoint_seconds")},
+        "options": {k: v for k, v in chosen.to_json().items() if k not in _NO_MATTER},
         # In order: the optimizer's state is kept by position.
         "parameters": [[n, list(p.shape), str(p.dtype), p.requires_grad] for n, p in model.named_parameters()],
         "buffers": {name: list(value.shape) for name, value in model.named_buffers()},
@@ -212,7 +213,7 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.autocast == "float16")
         self.train = splits["train"]
         self.sample = self.train.select(_sample(self.train.ids, options.exposure_limit))
-        self.looks = epochs_to_look(self.train, options.epochs, options.dynamics)
+        self.looks = epochs_to_look(self.train, loss, options.epochs, options.dynamics)
 
     def run(self) -> None:
         self._resume()
@@ -226,6 +227,7 @@ class _Loop:
                 self._epoch(epoch, bar)
         if self.progress.best:
             self.model.load_state_dict(self.progress.best)
+            self.progress.dynamics = self.progress.before_best
         if self.directory is not None:
             self.directory.write_table("history.parquet", pa.Table.from_pylist(self.progress.history))
 
@@ -250,11 +252,15 @@ class _Loop:
                 self._checkpoint()
                 saved = time.perf_counter()
         measured = self._measure(epoch)
-        if epoch in self.looks:
-            progress.dynamics.look(self.model, self.train)
         progress.history.append(measured | {"seconds": time.perf_counter() - began})
         progress.seconds += time.perf_counter() - began
         self._judge(epoch)
+        if (
+            epoch in self.looks and not progress.stopped
+        ):  # a look at the best epoch is of no use to it: its end is asked anyway
+            began = time.perf_counter()
+            progress.dynamics.look(self.model, self.train)
+            progress.seconds += time.perf_counter() - began
         bar.set_postfix({k: f"{measured[k]:.3f}" for k in ("own_loss", "flipped_loss", "dev_loss") if k in measured})
         if self.directory is not None:
             self._checkpoint()
@@ -309,6 +315,7 @@ class _Loop:
         progress, now = self.progress, self.progress.history[-1]["dev_loss"]
         if now < progress.best_loss:
             progress.best_loss, progress.best_epoch = now, epoch
+            progress.before_best = copy.copy(progress.dynamics)
             progress.best = copy.deepcopy({name: value.detach() for name, value in self.model.state_dict().items()})
         progress.stopped = epoch - progress.best_epoch >= self.options.patience
 
@@ -319,7 +326,8 @@ class _Loop:
     def _resume(self) -> None:
         if self.directory is None:
             return
-        before = restore(self.directory, self.identity, self.model, self.optimizer, self.scaler)
+        shape = len(self.train), self.train.task.outputs
+        before = restore(self.directory, self.identity, self.model, self.optimizer, self.scaler, shape)
         if before is None:
             return
         self.progress = before

@@ -211,8 +211,9 @@ def _tokens_of(inputs: ModelInputs, positions: torch.Tensor) -> torch.Tensor | N
     What is read once of each text, [B, D], may be as wide as texts are long.
     """
     mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
-    of_texts = isinstance(mask, torch.Tensor) and positions.ndim == 3 and mask.shape == positions.shape[:2]
-    return mask if of_texts else None
+    if not isinstance(mask, torch.Tensor) or positions.ndim != 3 or mask.shape != positions.shape[:2]:
+        return None
+    return mask
 
 
 def mean_read(reads: torch.Tensor) -> torch.Tensor:

@@ -146,25 +146,39 @@ class MaskCallback(transformers.TrainerCallback):
 class DynamicsCallback(transformers.TrainerCallback):
     """Training dynamics of a classifier, from which audits gain most where an encoder is fine-tuned.
 
-    At the end of every epoch but the last, one process asks the flipped sub-networks about all training instances:
+    Between epochs one process asks the flipped sub-networks about all training instances:
 
         watching = DynamicsCallback(data)
         trainer = Trainer(..., callbacks=[MaskCallback(), watching])
         trainer.train()
         run = whence.Run(model, data, dynamics=watching.dynamics)
 
-    A training that is resumed looks at what is left of it alone.
+    Each training begins anew; one that is resumed looks at what is left of it alone. With ``load_best_model_at_end`` looks after
+    the best epoch count too.
 
     Args:
         data: the training instances, as ``as_dataset`` makes them.
+
+    Raises:
+        WhenceError: when training begins, with FSDP or DeepSpeed, where no process has the whole model.
     """
 
     def __init__(self, data: Dataset) -> None:
-        self.data, self.dynamics = data, Dynamics()
+        self.data, self.dynamics, self._first = data, Dynamics(), True
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **more: Any) -> None:
-        if state.is_world_process_zero and state.global_step < state.max_steps:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if divided := [name for name in ("fsdp", "deepspeed") if getattr(args, name, None)]:
+            raise WhenceError("a model in pieces", where="DynamicsCallback", got=divided[0],
+                              expected="a whole model in each process",
+                              mend="Leave the callback out: audits then know the end of training alone.")  # fmt: skip
+        self.dynamics = Dynamics()
+        self._first = True
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **more: Any) -> None:
+        # When an epoch begins it is certain that the one before it was not the last.
+        if not self._first and state.is_world_process_zero:
             self.dynamics.look(model, self.data)
+        self._first = False
 
 
 class _Accepting:
