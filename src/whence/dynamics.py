@@ -31,7 +31,7 @@ class Dynamics:
 
     A sub-network that never learned an instance changes its mind about it from epoch to epoch; the mean over some of them is the
     better prediction. ``out_of_sample`` and ``audit`` use it where a run has it and was trained with cross-entropy. ``fit`` keeps
-    it by itself. In a loop of your own look at the end of some epochs, and give it to the run, which adds the end of training:
+    it by itself. In a loop of your own look at the end of some epochs, and give it to the run, which adds the end of training::
 
         dynamics = whence.Dynamics()
         for epoch in range(epochs):

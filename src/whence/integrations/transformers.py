@@ -146,7 +146,7 @@ class MaskCallback(transformers.TrainerCallback):
 class DynamicsCallback(transformers.TrainerCallback):
     """Training dynamics of a classifier, from which audits gain most where an encoder is fine-tuned.
 
-    Between epochs one process asks the flipped sub-networks about all training instances:
+    Between epochs one process asks the flipped sub-networks about all training instances::
 
         watching = DynamicsCallback(data)
         trainer = Trainer(..., callbacks=[MaskCallback(), watching])
