@@ -195,6 +195,15 @@ def test_files_of_other_runs_do_not_stay(tmp_path):
     run = trained(epochs=4, out=tmp_path / "emptied")
     whence.Run(run.model, run.train, out=tmp_path / "emptied", dynamics=Dynamics())
     assert not (tmp_path / "emptied" / FILE).exists()
+    # What an audit said without them is not what it says with them.
+    run = trained(epochs=4, out=tmp_path / "audited")
+    audit = tmp_path / "audited" / "audit.parquet"
+    whence.audit(run)
+    whence.Run(run.model, run.train, out=tmp_path / "audited")
+    whence.Run(run.model, run.train, out=tmp_path / "audited", dynamics=run.dynamics)
+    assert audit.exists()
+    whence.Run(run.model, run.train, out=tmp_path / "audited", dynamics=Dynamics(1, run.dynamics.flipped))
+    assert not audit.exists()
     # One that is opened does not take what was put in its place for its own.
     trained(epochs=4, out=tmp_path / "replaced")
     opened = whence.open_run(tmp_path / "replaced", model=network(6, 32, 3), train=run.train)

@@ -133,22 +133,36 @@ def fault(dynamics: Dynamics, shape: tuple[int, int]) -> str | None:
 def put_dynamics(directory: RunDirectory, dynamics: Dynamics | None, fingerprint: str) -> None:
     """Write what was seen in a run's directory, or remove what is of another run or was not seen in this one.
 
+    What an audit said without it, or with other dynamics, goes too.
+
     Args:
         dynamics: None where nobody said anything of them: those of the run stay.
         fingerprint: of the run.
     """
+    said, about = _there(directory)
+    ours = about.get("fingerprint") == fingerprint
+    if dynamics is None and (ours or not directory.has(FILE)):
+        return
     if dynamics is not None and dynamics.flipped is not None:
-        about = {"moments": str(dynamics.moments), "fingerprint": fingerprint}
-        directory.write_tensors(FILE, {"flipped": dynamics.flipped}, about)
-    elif directory.has(FILE) and (dynamics is not None or _fingerprint(directory) != fingerprint):
+        wanted = {"moments": str(dynamics.moments), "fingerprint": fingerprint}
+        if about == wanted and said is not None and torch.equal(said, dynamics.flipped):
+            return
+        directory.write_tensors(FILE, {"flipped": dynamics.flipped}, wanted)
+    elif directory.has(FILE):
         directory.remove(FILE)
+    else:
+        return
+    for name in ("audit.parquet", "report.html"):
+        directory.remove(name)
 
 
-def _fingerprint(directory: RunDirectory) -> str | None:
+def _there(directory: RunDirectory) -> tuple[torch.Tensor | None, dict[str, str]]:
+    """What a file holds that may be damaged, or not be there."""
     try:
-        return directory.read_tensors(FILE)[1].get("fingerprint")
+        tensors, about = directory.read_tensors(FILE) if directory.has(FILE) else ({}, {})
     except WhenceError:
-        return None
+        return None, {}
+    return tensors.get("flipped"), about
 
 
 def read_dynamics(directory: RunDirectory, fingerprint: str | None, shape: tuple[int, int]) -> Dynamics:
