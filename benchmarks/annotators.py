@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.half_products import half_products
 from benchmarks.paper.material import RESULTS, Results, data_file
 from sklearn.metrics import roc_auc_score
 
@@ -114,9 +115,10 @@ def material(count: int, seed: int) -> tuple[whence.Dataset, np.ndarray, np.ndar
 
 def trained(arguments: argparse.Namespace, data: whence.Dataset, seed: int) -> whence.Run:
     model, data = whence.prepare(data, arguments.model, seed=seed)
-    return whence.fit(
-        model, data, seed=seed, epochs=arguments.epochs, device="cpu", autocast="bfloat16", exposure_limit=1
-    )
+    with half_products():
+        return whence.fit(
+            model, data, seed=seed, epochs=arguments.epochs, device="cpu", autocast="bfloat16", exposure_limit=1
+        )
 
 
 def dev_loss(run: whence.Run) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.half_products import half_products
 from benchmarks.noise_figures import figures_of
 from benchmarks.paper.material import data_file
 
@@ -62,7 +63,8 @@ class Case:
     def trained(self, rows: np.ndarray, seed: int, *, moments: int = 0) -> whence.Run:
         """A model of some pictures; moments: at which flipped sub-networks are asked."""
         model, data = whence.prepare(self.data(rows), self.model, seed=seed)
-        return whence.fit(model, data, exposure_limit=1, dynamics=moments, **self.options(seed))
+        with half_products():
+            return whence.fit(model, data, exposure_limit=1, dynamics=moments, **self.options(seed))
 
     def data(self, rows: np.ndarray) -> whence.Dataset:
         data = whence.Dataset.of((rows, self.pictures[rows], self.labels[rows]))
@@ -152,9 +154,10 @@ def epoch_by_epoch(
                 group["lr"] = schedule.learning_rate(step)
             optimizer.zero_grad()
             units: AbstractContextManager[Any] = whence.own(batch.mask_ids) if masks else whence.full()
-            with units, torch.autocast("cpu", torch.bfloat16, options.autocast != "off"):
-                given = model(batch.inputs)
-            run.loss(given.float(), batch.targets).mean().backward()
+            with half_products():
+                with units, torch.autocast("cpu", torch.bfloat16, options.autocast != "off"):
+                    given = model(batch.inputs)
+                run.loss(given.float(), batch.targets).mean().backward()
             optimizer.step()
             step += 1
         model.eval()

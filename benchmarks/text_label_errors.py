@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.half_products import half_products
 from benchmarks.noise_figures import MOMENTS, calibration, figures_of, p_wrong, seconds_of_looks
 from benchmarks.paper.material import RESULTS, Results, chosen_encoder, data_file, encoder_option
 from cleanlab.rank import get_label_quality_scores
@@ -96,15 +97,16 @@ class Case:
     def trained(self, rows: np.ndarray, seed: int, *, moments: int = 0) -> whence.Run:
         """A model of some texts; moments: at which flipped sub-networks are asked."""
         autocast = "off" if self.masked == FROZEN else "bfloat16"
-        return whence.fit(
-            *self.prepared(self.data.select(rows), seed),
-            seed=seed,
-            epochs=self.epochs,
-            device="cpu",
-            exposure_limit=1,
-            autocast=autocast,
-            dynamics=moments,
-        )
+        with half_products():
+            return whence.fit(
+                *self.prepared(self.data.select(rows), seed),
+                seed=seed,
+                epochs=self.epochs,
+                device="cpu",
+                exposure_limit=1,
+                autocast=autocast,
+                dynamics=moments,
+            )
 
 
 def planted(name: str, seed: int) -> tuple[whence.Dataset, np.ndarray, np.ndarray]:
