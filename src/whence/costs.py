@@ -153,7 +153,7 @@ def costs(
         score_seconds=score_seconds,
         memory=int(_OVERHEAD * (before + parameters + max(training + 3 * watched, held + tiles)) + _LIBRARIES),
         run_bytes=int(parameters + _table_bytes(run) + watched),
-        checkpoint_bytes=int(parameters * (1 if chosen.patience is None else 2) + 2 * learned + watched),
+        checkpoint_bytes=int((parameters + watched) * (1 if chosen.patience is None else 2) + 2 * learned),
         score_bytes=size(keep_matrix=True),
         summary_bytes=size(keep_matrix=False),
         free_bytes=shutil.disk_usage(_existing(Path(out))).free,

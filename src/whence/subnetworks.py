@@ -11,7 +11,6 @@ from torch import nn
 
 from whence.arguments import instance_of, whole
 from whence.data import Classification, Dataset
-from whence.estimators.base import evenly
 from whence.forward import Mask, evaluating, mask_context, outputs, predict
 from whence.run import Run
 
@@ -123,10 +122,10 @@ def shared_gradient(run: Run, *, count: int = 16) -> float:
         0 to 1; 0 too where nothing is trained, and, with a warning in the log, where gradients cannot be asked for.
     """
     weights = [weight for weight in instance_of(run, Run, "run").model.parameters() if weight.requires_grad]
-    some = np.argsort(run.train.ids, kind="stable")[evenly(len(run.train), whole(count, "count"))]
+    order, some = np.argsort(run.train.ids, kind="stable"), min(whole(count, "count"), len(run.train))
     directions, shares = torch.Generator().manual_seed(0), []
     try:
-        for row in some if weights else ():
+        for row in order[np.linspace(0, len(order) - 1, some).astype(np.int64)] if weights else ():
             direction = torch.randn(run.task.outputs, generator=directions)
             own = [gradient != 0 for gradient in _gradients(run, weights, row, direction, "own")]
             norm = trained = 0.0
@@ -135,10 +134,7 @@ def shared_gradient(run: Run, *, count: int = 16) -> float:
                 norm, trained = norm + float(squares.sum()), trained + float(squares[there].sum())
             if 0 < norm < np.inf:
                 shares.append(trained / norm)
-    except (
-        RuntimeError,
-        NotImplementedError,
-    ) as error:  # custom functions, reentrant checkpoints, layers of a vendor's library
+    except RuntimeError as error:  # of functions without gradients, reentrant checkpoints, layers of a vendor's library
         _LOG.warning("no gradients of this model (%s): its masks are taken to hold", str(error).partition("\n")[0])
         return 0.0
     return float(np.mean(shares)) if shares else 0.0

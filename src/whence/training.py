@@ -255,9 +255,7 @@ class _Loop:
         progress.history.append(measured | {"seconds": time.perf_counter() - began})
         progress.seconds += time.perf_counter() - began
         self._judge(epoch)
-        if (
-            epoch in self.looks and not progress.stopped
-        ):  # a look at the best epoch is of no use to it: its end is asked anyway
+        if epoch in self.looks and not progress.stopped:
             began = time.perf_counter()
             progress.dynamics.look(self.model, self.train)
             progress.seconds += time.perf_counter() - began

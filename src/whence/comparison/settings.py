@@ -12,13 +12,8 @@ from whence.run import Run
 __all__ = ["Setting", "compare_settings", "only_seeds_differ"]
 
 _SECTIONS = (("source", "data"), ("model_spec", "model"), ("options", "training"))
-_NO_MATTER = {
-    "workers",
-    "checkpoint_seconds",
-    "exposure_limit",
-    "dynamics",
-    "device",
-}  # of these the weights do not depend
+# Weights do not depend on these.
+_NO_MATTER = {"workers", "checkpoint_seconds", "exposure_limit", "dynamics", "device"}
 _SEEDS = {"model: seed", "training: seed", "masks: seed", "model: initial weights"}
 
 
