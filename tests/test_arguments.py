@@ -70,6 +70,7 @@ CALLS: dict[str, Call] = {
     "random": lambda w: (whence.random, {"seeds": 1}),
     "TurnOverDropout": lambda w: (whence.TurnOverDropout, {"layer": "x"}),
     "SharedWords": lambda w: (whence.SharedWords, {"texts": ["a dull plot", "a film"]}),
+    "Dynamics": lambda w: (whence.Dynamics().look, {"model": network(6, 8, 3), "data": w.data()}),
     "Run": lambda w: (whence.Run, {"model": network(6, 8, 3), "train": w.data()}),
     "fit": lambda w: (whence.fit, {"model": network(6, 8, 3), "train": w.data(), "out": w.home / "fitted", **DEFAULTS, **QUICK}),
     "open_run": lambda w: (
