@@ -1,17 +1,19 @@
 """Products of bfloat16 on processors that have none.
 
-Torch emulates them there, a convolution 18 times as slowly as in float32. Numbers of bfloat16 are float32 too, and hardware adds up
-their products in float32: so a product made in float32 and rounded at the end is the same number, but for the order of sums.
+Torch emulates them there, convolutions ten times as slowly as in float32 and more. Numbers of bfloat16 are float32 too, and
+hardware adds up their products in float32: so a product made in float32 and rounded at the end is the same number, but for the
+order of sums.
 """
 
 from __future__ import annotations
 
-import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from whence.training import emulates_half
 
 __all__ = ["HalfProducts", "half_products"]
 
@@ -35,8 +37,7 @@ class HalfProducts(TorchDispatchMode):
 
 def half_products() -> AbstractContextManager[Any]:
     """``HalfProducts`` where the processor has no products of bfloat16 (x86 without AVX-512), else nothing."""
-    narrow = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
-    return HalfProducts() if narrow and platform.machine().lower() in ("x86_64", "amd64") else nullcontext()
+    return HalfProducts() if emulates_half() else nullcontext()
 
 
 def _is_half(given: Any) -> bool:

@@ -60,7 +60,7 @@ from benchmarks.noise_figures import MOMENTS, calibration, p_wrong, seconds_of_l
 from benchmarks.paper.material import RESULTS, Results
 
 import whence
-from whence.subnetworks import probabilities
+from whence.subnetworks import probabilities, shared_gradient
 
 
 def main() -> None:
@@ -111,6 +111,7 @@ def judged(case: Case) -> dict[str, Any]:
     spent = time.process_time() - began
     once = spent - seconds_of_looks(run)
     found: dict[str, Any] = {"count": len(labels), "wrong": int(case.wrong.sum())}
+    found["shared gradient"] = shared_gradient(run)
     found |= {
         f"{mask} fit": float((probabilities(run, mask=mask).argmax(1) == labels).mean()) for mask in ("own", "full")
     }

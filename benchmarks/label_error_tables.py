@@ -38,6 +38,8 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
     fit = {mask: np.mean([row[f"{mask} fit"] for row in rows]) for mask in ("own", "full")}
     print(f"\n{name}, {rows[0]['regime']}, {len(rows)} seeds: {rows[0]['count']:,} labels; own masks fit {fit['own']:.3f} of them, "
           f"the full network {fit['full']:.3f}")  # fmt: skip
+    if known := [row["shared gradient"] for row in rows if "shared gradient" in row]:
+        print(f"of flipped gradients {spread(known, 2)} lie in weights that own masks train too")
     if P_WRONG in rows[0]:
         print("| ranked by | AUC | average precision | top 1 % | cost |\n| --- | --- | --- | --- | --- |")
         for ranked in (name for name in RANKED if name in rows[0]):

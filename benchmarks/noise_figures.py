@@ -10,11 +10,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import whence
 from whence.auditing import label_noise
+from whence.options import TrainingOptions
 from whence.subnetworks import probabilities
 
 __all__ = ["MOMENTS", "calibration", "calibration_error", "figures_of", "p_wrong", "seconds_of_looks"]
 
-MOMENTS = 3  # at which a run that is audited has looked, as by default; models of folds have not
+MOMENTS = TrainingOptions().dynamics  # at which a run that is audited has looked; models of folds have not
 
 
 def p_wrong(run: whence.Run) -> np.ndarray:

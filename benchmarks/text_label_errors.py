@@ -37,7 +37,7 @@ from cleanlab.rank import get_label_quality_scores
 
 import whence
 from whence.forward import predict
-from whence.subnetworks import probabilities
+from whence.subnetworks import probabilities, shared_gradient
 
 SETS = {
     "sst2": ("sst2_sentences.tsv.gz", "sentence"),
@@ -147,6 +147,7 @@ def judged(case: Case) -> dict[str, Any]:
     once = spent - seconds_of_looks(run)
     found: dict[str, Any] = {
         "own accuracy": float((probabilities(run, mask="own").argmax(1) == labels).mean()),
+        "shared gradient": shared_gradient(run),
         "full accuracy": float((probabilities(run).argmax(1) == labels).mean()),
     }
 

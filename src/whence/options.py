@@ -11,13 +11,17 @@ from whence.arguments import is_number, seed_of
 from whence.augmentation import AUGMENTATIONS
 from whence.errors import WhenceError
 
-__all__ = ["TrainingOptions"]
+__all__ = ["WITHOUT_EFFECT", "TrainingOptions"]
 
 
 def _option(
     default: Any, help: str, choices: tuple[Any, ...] = (), low: float | None = None, high: float | None = None
 ) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+# Options on which no weight depends, if not the last bits.
+WITHOUT_EFFECT = frozenset({"device", "workers", "checkpoint_seconds", "exposure_limit", "dynamics"})
 
 
 @dataclass(frozen=True)

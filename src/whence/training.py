@@ -38,7 +38,7 @@ from whence.errors import UnwritableError, WhenceError
 from whence.fingerprints import digest
 from whence.forward import outputs, predict
 from whence.masks import philox4x32
-from whence.options import TrainingOptions
+from whence.options import WITHOUT_EFFECT, TrainingOptions
 from whence.quantities import LossFunction, Quantity, accuracy, loss_of
 from whence.run import Run, as_splits, frozen, instance_table, open_run, probe
 from whence.rundir import RunDirectory
@@ -47,7 +47,9 @@ from whence.schedule import Schedule
 __all__ = ["fit"]
 
 _LOG = logging.getLogger("whence")
-_NO_MATTER = ("device", "workers", "checkpoint_seconds", "dynamics")  # options on which no weight depends
+_NOT_ASKED = WITHOUT_EFFECT - {
+    "exposure_limit"
+}  # whether a directory holds the run that is asked for; histories differ by the limit
 
 
 def fit(
@@ -100,7 +102,7 @@ def fit(
     quantity = loss if isinstance(loss, Quantity) else loss_of(splits["train"].task, loss)
     device = chosen.torch_device()
     model.to(device)
-    if chosen.autocast != "off" and device.type == "cpu" and _emulates_half():
+    if chosen.autocast != "off" and device.type == "cpu" and emulates_half():
         _LOG.warning("this processor has no products of %s (AVX-512): training may take many times longer than with autocast off",
                      chosen.autocast)  # fmt: skip
     for data in splits.values():
@@ -109,7 +111,7 @@ def fit(
     identity = {
         "data": {name: data.fingerprint() for name, data in splits.items()},
         "placement": placement(model),
-        "options": {k: v for k, v in chosen.to_json().items() if k not in _NO_MATTER},
+        "options": {k: v for k, v in chosen.to_json().items() if k not in _NOT_ASKED},
         # In order: the optimizer's state is kept by position.
         "parameters": [[n, list(p.shape), str(p.dtype), p.requires_grad] for n, p in model.named_parameters()],
         "buffers": {name: list(value.shape) for name, value in model.named_buffers()},
@@ -146,7 +148,7 @@ def fit(
     return open_run(directory.path, model=model, train=splits["train"], **given)
 
 
-def _emulates_half() -> bool:
+def emulates_half() -> bool:
     """Whether numbers of 16 bits are only emulated here, and without wide instructions."""
     narrow = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
     return narrow and platform.machine().lower() in ("x86_64", "amd64")

@@ -62,6 +62,7 @@ def test_a_case_is_judged_whole(monkeypatch):
     # A run with its looks costs more than one without.
     assert found["one run, out of sample"]["cost"] > found["one run, flipped mask"]["cost"] >= 1
     assert 0 < found["p_wrong"]["expected"] < 250
+    assert 0.1 < found["shared gradient"] < 0.6
 
 
 def test_folds_do_not_look_and_one_run_does(monkeypatch):
@@ -95,5 +96,6 @@ def test_fine_tuned_encoders(tmp_path, monkeypatch):
     found = text_label_errors.judged(case)
     assert trained == [(80, MOMENTS, "bfloat16")] + [(64, 0, "bfloat16")] * 5
     assert found["p_wrong"]["errors"] == 8
+    assert found["shared gradient"] == pytest.approx(0, abs=0.01)
     assert all(0 <= found[name]["AUC"] <= 1 for name in (*ONE_RUN, "5 folds"))
     assert "3 folds" not in found

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from safetensors.torch import load_file
 import whence
 from tests.integrations.tiny_trainer import classifier, collate, rows, settings, trained_weights, trainer
 from tests.models.encoders.tiny import save_encoder, write_reviews
+from whence import WhenceError
 from whence.dropout import in_force
 from whence.integrations.transformers import DynamicsCallback, IdCollator, MaskCallback, as_dataset
 from whence.masks import as_ids
@@ -301,6 +303,18 @@ def test_a_second_callback_watches_the_training(tmp_path):
     np.testing.assert_allclose(run.dynamics.flipped, np.mean(expected[:2], axis=0), atol=1e-6)
     np.testing.assert_allclose(probabilities(run, mask="flipped"), expected[2], atol=1e-6)
     assert np.abs(whence.out_of_sample(run) - whence.out_of_sample(whence.Run(model, data))).max() > 1e-3
+
+
+def test_each_training_is_watched_anew_and_no_model_in_pieces_is(tmp_path):
+    model, watching = classifier(), DynamicsCallback(as_dataset(rows(), collate))
+    watched = trainer(model, tmp_path, num_train_epochs=3)
+    watched.add_callback(watching)
+    for _ in range(2):
+        watched.train()
+        assert watching.dynamics.moments == 2
+    for pieces in ({"fsdp": "full_shard"}, {"deepspeed": "zero.json"}):
+        with pytest.raises(WhenceError, match=f"a model in pieces in DynamicsCallback: got {next(iter(pieces))}"):
+            watching.on_train_begin(SimpleNamespace(**pieces), None, None)
 
 
 def test_own_losses_fall_below_flipped_ones(tmp_path):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from whence.comparison.shared import Shared
+from whence.options import WITHOUT_EFFECT
 from whence.run import Run
 
 __all__ = ["Setting", "compare_settings", "only_seeds_differ"]
 
 _SECTIONS = (("source", "data"), ("model_spec", "model"), ("options", "training"))
-# Weights do not depend on these.
-_NO_MATTER = {"workers", "checkpoint_seconds", "exposure_limit", "dynamics", "device"}
 _SEEDS = {"model: seed", "training: seed", "masks: seed", "model: initial weights"}
 
 
@@ -48,7 +47,7 @@ def _settings(run: Run) -> Iterator[tuple[str, str]]:
     for section, title in _SECTIONS:
         record = run.config.get(section)
         for key, value in record.items() if isinstance(record, dict) else ():
-            if key not in _NO_MATTER:
+            if key not in WITHOUT_EFFECT:
                 yield f"{title}: {key.replace('_', ' ')}", _written(value)
     yield "model: type", type(run.model).__name__
     yield "model: parameters", f"{sum(parameter.numel() for parameter in run.model.parameters()):,}"

@@ -17,7 +17,7 @@ from whence.data import Dataset
 from whence.errors import WhenceError
 from whence.fingerprints import digest
 from whence.models import ModelSpec, build
-from whence.options import TrainingOptions
+from whence.options import WITHOUT_EFFECT, TrainingOptions
 from whence.quantities import Quantity
 from whence.run import Run
 from whence.training import fit as train_model
@@ -25,14 +25,7 @@ from whence.training import fit as train_model
 __all__ = ["OwnLoop", "Recipe", "recipe_of"]
 
 OwnLoop: TypeAlias = Callable[[Dataset, int], nn.Module]
-_IDLE = (
-    "seed",
-    "device",
-    "workers",
-    "checkpoint_seconds",
-    "exposure_limit",
-    "dynamics",
-)  # options without effect on what is learned
+_IDLE = WITHOUT_EFFECT | {"seed"}
 
 
 @dataclass(frozen=True, eq=False)
