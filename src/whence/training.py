@@ -47,9 +47,8 @@ from whence.schedule import Schedule
 __all__ = ["fit"]
 
 _LOG = logging.getLogger("whence")
-_NOT_ASKED = WITHOUT_EFFECT - {
-    "exposure_limit"
-}  # whether a directory holds the run that is asked for; histories differ by the limit
+# A directory that holds the same run but for these is gone on with; by the limit histories differ.
+_NOT_ASKED = WITHOUT_EFFECT - {"exposure_limit"}
 
 
 def fit(
