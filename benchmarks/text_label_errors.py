@@ -6,7 +6,7 @@
     python -m benchmarks.text_label_errors --masked updates --epochs 3 --sets sst2,ag_news,reviews
 
 2,000 texts of each set. frozen: a head of 1,024 masked units on the frozen features of MiniLM, trained for few epochs and for many.
-updates: MiniLM fine-tuned, in bfloat16; texts of at most 64 tokens, reviews of 128. In all sets but imdb a tenth of the labels is
+updates: MiniLM fine-tuned; texts of at most 64 tokens, reviews of 128. In all sets but imdb a tenth of the labels is
 replaced by another class at random. imdb is 758 test reviews whose labels people confirmed or would correct (173), among which
 labels are ranked, and 1,242 others that nobody looked at. Ranked by: ``whence.out_of_sample`` of one run, and what an audit makes
 of it, p_wrong; the same run's flipped sub-network and full network (plain loss); and held-out probabilities of 3 and 5 folds (of
@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.half_products import half_products
 from benchmarks.noise_figures import MOMENTS, calibration, figures_of, p_wrong, seconds_of_looks
 from benchmarks.paper.material import RESULTS, Results, chosen_encoder, data_file, encoder_option
 from cleanlab.rank import get_label_quality_scores
@@ -96,17 +95,14 @@ class Case:
 
     def trained(self, rows: np.ndarray, seed: int, *, moments: int = 0) -> whence.Run:
         """A model of some texts; moments: at which flipped sub-networks are asked."""
-        autocast = "off" if self.masked == FROZEN else "bfloat16"
-        with half_products():
-            return whence.fit(
-                *self.prepared(self.data.select(rows), seed),
-                seed=seed,
-                epochs=self.epochs,
-                device="cpu",
-                exposure_limit=1,
-                autocast=autocast,
-                dynamics=moments,
-            )
+        return whence.fit(
+            *self.prepared(self.data.select(rows), seed),
+            seed=seed,
+            epochs=self.epochs,
+            device="cpu",
+            exposure_limit=1,
+            dynamics=moments,
+        )
 
 
 def planted(name: str, seed: int) -> tuple[whence.Dataset, np.ndarray, np.ndarray]:

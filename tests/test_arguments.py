@@ -90,6 +90,8 @@ CALLS: dict[str, Call] = {
     "load_scores": lambda w: (whence.load_scores, {"path": w.scores[0].path}),
     "ensemble": lambda w: (whence.ensemble, {"scores": w.scores}),
     "audit": lambda w: (whence.audit, {"run": w.run, "method": "kernel"}),
+    "Audit.to_review": lambda w: (whence.audit(w.alone, method="kernel").to_review, {}),
+    "Review": lambda w: (whence.audit(w.alone, method="kernel").to_review(10).answered, {"right": {}}),
     "compare": lambda w: (whence.compare, {"run": w.run, "other": w.other, "method": "kernel", "limit": 2}),
     "report": lambda w: (whence.report, {"run": w.run, "targets": "test", "method": "kernel", "limit": 2}),
     "report against": lambda w: (whence.report, {"run": w.run, "against": w.other, "method": "kernel", "limit": 2}),
@@ -151,7 +153,7 @@ ONLY = {"cleanse rows": ("rows",), "cleanse labels": ("relabel", "by"), "cleanse
         "report against": ("path", "audit", "against", "top"), "resolution of a run": ("units", "runs", "groups", "rows"),
         "influence by kronecker": ("damping", "share", "looks"), "influence by turnover": ("precision", "null_masks", "keep_top"),
         "evaluation.retrain without rows": ("rows", "level"), "evaluation.retrain by groups": ("rows", "subsets")}  # fmt: skip
-SEEDED = ("attach", "TurnOverDropout", "fit", "load", "prepare", "cleanse", "masks.keep_bits", "evaluation.retrain", "evaluation.lds",
+SEEDED = ("attach", "TurnOverDropout", "fit", "load", "prepare", "cleanse", "Audit.to_review", "masks.keep_bits", "evaluation.retrain", "evaluation.lds",
           "evaluation.brittleness", "evaluation.memorization_agreement")  # fmt: skip
 DEFAULTS = {name: field.default for name, field in whence.options.TrainingOptions.__dataclass_fields__.items()}
 # Results, a module, what takes no argument, and what is said of data of its own (tests/data).

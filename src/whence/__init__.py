@@ -21,6 +21,7 @@ from whence.held_out import out_of_sample
 from whence.models import prepare
 from whence.reporting import report
 from whence.resolution import resolution
+from whence.reviewing import Review
 from whence.run import Run, open_run
 from whence.score_store import load_scores
 from whence.scores import Scores
@@ -39,6 +40,7 @@ __all__ = [
     "Dynamics",
     "Ensemble",
     "GroupEffects",
+    "Review",
     "Run",
     "Scores",
     "SharedWords",

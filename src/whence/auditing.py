@@ -19,6 +19,8 @@ from whence.forward import predict
 from whence.groups import GroupEffects, group_effects
 from whence.held_out import HeldOut, held_out, out_of_sample
 from whence.label_noise import NoiseModel, fit_noise
+from whence.review_files import read_review
+from whence.reviewing import Review, Reviewed, drawn, of_labels, reviewed
 from whence.run import Run
 from whence.subnetworks import probabilities
 
@@ -41,6 +43,9 @@ class Audit:
         groups: which groups help and harm on dev; None for a run without groups or without a dev split.
         sources: of a run with groups, a row for each, that with the largest share of expected errors first: id, name, members,
             suspected (labels that are an issue), expected_errors (sum of p_wrong); None without groups.
+        train: the training instances.
+        review: which labels somebody looks at, and what was found; reviewed: what that says of all. None where nobody has looked,
+            and reviewed where few labels were looked at (less than ten).
     """
 
     table: pa.Table
@@ -49,6 +54,9 @@ class Audit:
     groups: GroupEffects | None = None
     noise: NoiseModel | None = None
     sources: pa.Table | None = None
+    train: Dataset | None = None
+    review: Review | None = None
+    reviewed: Reviewed | None = None
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.counts().items())
@@ -82,18 +90,35 @@ class Audit:
 
     @property
     def expected_errors(self) -> float:
-        """How many labels are wrong, as far as the audit can tell: the sum of p_wrong."""
+        """How many labels are wrong, as far as the audit can tell: the sum of p_wrong. ``reviewed`` has limits of it."""
         return float(self.column("p_wrong").sum())
+
+    def to_review(self, count: int = 100, *, seed: int = 0) -> Review:
+        """Labels for somebody to look at, so that these few tell how many of all are wrong (``reviewing.py``).
+
+        Args:
+            count: how many, at least ten; from the front as many as one likes, so ask for many.
+            seed: of the draw. A review that was begun keeps its own: more labels are added to it.
+
+        Raises:
+            WhenceError: the task is no classification.
+        """
+        if self.review is not None:
+            return self.review.extended(count)
+        if self.noise is None or self.train is None:
+            raise WhenceError("a review of something else than an audit of classes", where="Audit.to_review",
+                              expected="what whence.audit says of a classifier")  # fmt: skip
+        return drawn(self.train, self.noise.p_wrong, count, seed)
 
     @property
     def caveat(self) -> str | None:
         """What to know before believing the suspicions as a whole, or None.
 
         Where instances are hard, some labels look wrong that are right: fewer than a third of the model's errors on dev are
-        not told from none (docs/label_errors.md).
+        not told from none (docs/label_errors.md), but by a review.
         """
         share = self.expected_errors / self.table.num_rows
-        if self.dev_error is None or not len(self.issues) or share >= self.dev_error / 3:
+        if self.reviewed is not None or self.dev_error is None or not len(self.issues) or share >= self.dev_error / 3:
             return None
         return (f"The model errs on {_percent(self.dev_error)} of unseen instances (dev). Where that is so, {_percent(share)} of "
                 "the training labels can look wrong even if all of them are right.")  # fmt: skip
@@ -115,7 +140,7 @@ class Audit:
         return {kind: int((kinds == kind).sum()) for kind in KINDS}
 
 
-def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
+def audit(run: Run, *, method: str = "auto", review: Review | None = None, progress: bool = False) -> Audit:
     """Judge every training instance from one run.
 
     For a classifier everything begins with what the model would say of the instance unseen (``whence.out_of_sample``: p̄). A
@@ -133,6 +158,8 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
 
     Args:
         method: the estimator of influence_on_dev.
+        review: labels that somebody has looked at (``Audit.to_review``), by default those of the run's directory. From ten on
+            p_wrong is calibrated by them (``reviewing.py``), and 0 or 1 of what was looked at.
         progress: show a bar.
 
     In a run with groups and a dev split, ``groups`` judges each of them by ``whence.group_effects``; where influence_on_dev is that
@@ -145,15 +172,29 @@ def audit(run: Run, *, method: str = "auto", progress: bool = False) -> Audit:
     if isinstance(instance_of(run, Run, "run").task, LanguageModeling):
         raise _without_labels(run)
     with run.in_use():
-        return _audited(run, method, progress)
+        return _audited(run, method, _review_of(run, review), progress)
 
 
-def _audited(run: Run, method: str, progress: bool) -> Audit:
-    memory = memories(run)
+def _review_of(run: Run, given: Review | None) -> Review | None:
+    """The review that is given, else that of the run's directory.
+
+    Raises:
+        WhenceError: it is of other labels, or of a regression.
+    """
+    if given is None:
+        return None if run.directory is None else read_review(run.directory, run.train)
+    if of_labels(instance_of(given, Review, "review").train) != of_labels(run.train):
+        raise WhenceError("a review of other labels", where="review", got="other instances, or labels",
+                          expected="those that the run was trained on")  # fmt: skip
+    return given
+
+
+def _audited(run: Run, method: str, review: Review | None, progress: bool) -> Audit:
+    memory, noise, told = memories(run), None, None
     if isinstance(run.task, Classification):
-        judged, noise = _classification(run, memory)
+        judged, noise, told = _classification(run, memory, review)
     else:
-        judged, noise = _regression(run), None
+        judged = _regression(run)
     train = run.train
     influence_on_dev, used, groups = np.full(len(train), np.nan), None, None
     if "dev" in run.splits:
@@ -178,7 +219,7 @@ def _audited(run: Run, method: str, progress: bool) -> Audit:
         **judged,
     }
     result = Audit(pa.table(columns), used, _dev_error(run), groups, noise,
-                   _sources(train, columns["p_wrong"], columns["kind"] == "label_issue"))  # fmt: skip
+                   _sources(train, columns["p_wrong"], columns["kind"] == "label_issue"), train, review, told)  # fmt: skip
     if run.directory is not None:
         run.directory.write_table("audit.parquet", result.table)
         of_groups = result.group_table()
@@ -202,11 +243,11 @@ def suspicions(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """What an audit says of labels, and nothing else of it: p_wrong, float64 [N], and the suggestions as targets of the task, [N].
 
     Raises:
-        WhenceError: texts without labels.
+        WhenceError: texts without labels; a review in the run's directory that is of other labels, or damaged.
     """
     if isinstance(run.task, Classification):
-        noise = label_noise(run)
-        return noise.p_wrong, _suggestions(noise, run.train.targets)
+        p_wrong, suggested, _ = _told(label_noise(run), run.train.targets, _review_of(run, None))
+        return p_wrong, suggested
     if isinstance(run.task, LanguageModeling):
         raise _without_labels(run)
     predicted = out_of_sample(run)[:, 0]
@@ -218,11 +259,17 @@ def _without_labels(run: Run) -> WhenceError:
                        mend="Ask for whence.influence, whence.group_effects or whence.memorization.")  # fmt: skip
 
 
-def _suggestions(noise: NoiseModel, given: np.ndarray) -> np.ndarray:
-    """int64 [N]: the class that is most likely the true one, of a label that is an issue the best of the others."""
-    true, wrong = noise.posterior.copy(), np.flatnonzero(noise.p_wrong > 0.5)
+def _told(
+    noise: NoiseModel, given: np.ndarray, review: Review | None
+) -> tuple[np.ndarray, np.ndarray, Reviewed | None]:
+    """p_wrong, float64 [N]; int64 [N], the class that is most likely true, of a label that is an issue the best of the others; and
+    what a review says, where there is one."""
+    told = None if review is None else reviewed(noise.p_wrong, review)
+    p_wrong = noise.p_wrong if told is None else told.p_wrong
+    true, wrong = noise.posterior.copy(), np.flatnonzero(p_wrong > 0.5)
     true[wrong, given[wrong]] = 0
-    return true.argmax(1)
+    suggested = true.argmax(1)
+    return p_wrong, suggested if told is None else np.where(told.right >= 0, told.right, suggested), told
 
 
 def _sources(train: Dataset, p_wrong: np.ndarray, suspected: np.ndarray) -> pa.Table | None:
@@ -248,19 +295,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _classification(run: Run, memory: Memories) -> tuple[dict[str, Any], NoiseModel]:
+def _classification(
+    run: Run, memory: Memories, review: Review | None
+) -> tuple[dict[str, Any], NoiseModel, Reviewed | None]:
     rows, given = np.arange(len(run.train)), run.train.targets
     unseen = held_out(run)
     noise, flipped = _noise(run, unseen), unseen.flipped
     own, full = (probabilities(run, mask=mask) for mask in ("own", "full"))
-    p_wrong = noise.p_wrong
+    p_wrong, suggested, told = _told(noise, given, review)
     kind = np.full(len(rows), "ok", dtype=object)
     kind[noise.belief.max(1) <= 0.5] = "ambiguous"
     kind[memory.by_heart & (full.argmax(1) == given)] = "memorized"
     kind[p_wrong > 0.5] = "label_issue"
-    judged = {"suggested": run.task.show(_suggestions(noise, given)), "p_wrong": p_wrong, "kind": kind,
+    judged = {"suggested": run.task.show(suggested), "p_wrong": p_wrong, "kind": kind,
               "p_own": own[rows, given], "p_flipped": flipped[rows, given], "p_full": full[rows, given]}  # fmt: skip
-    return judged, noise
+    return judged, noise, told
 
 
 def _regression(run: Run) -> dict[str, Any]:

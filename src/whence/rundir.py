@@ -10,6 +10,7 @@
     cleanse/NAME/        what was dropped or relabeled, and why (see ``whence.cleansing``)
     truth/NAME/          retrained models' values (see ``whence.evaluation.ground_truth``)
     audit.parquet, groups.parquet, report.html, against-OTHER.html
+    review.safetensors, review.csv, review.html   labels that somebody looks at (see ``whence.review_files``)
 
     .lock                while somebody makes the run, or something from it (see ``whence.locks``)
 
@@ -47,6 +48,7 @@ EVALUATION = "evaluation.json"  # in a directory of retrainings: how well this r
 _LOCK = ".lock"
 _FILES = {"run.json", "model.safetensors", "instances.parquet", "history.parquet", "dynamics.safetensors",
           "checkpoint.safetensors", _LOCK}  # fmt: skip
+_OF_PEOPLE = {"review.safetensors", "review.csv"}  # which stay when another run takes the place of one
 _LONGEST = 200  # bytes of a name; file systems take 255, and what is written aside is called a little longer
 
 
@@ -160,7 +162,9 @@ class RunDirectory:
         if self.exists() or not self.path.is_dir():
             return False
         # A killed process may have left some of a run's files without its description.
-        return any(file.name not in _FILES and not file.name.endswith(".tmp") for file in self.path.iterdir())
+        return any(
+            file.name not in _FILES | _OF_PEOPLE and not file.name.endswith(".tmp") for file in self.path.iterdir()
+        )
 
     def read_config(self) -> dict[str, Any]:
         """What ``write_config`` wrote.
@@ -247,13 +251,14 @@ class RunDirectory:
         return os.path.lexists(self.path / name)
 
     def clear(self) -> None:
-        """Delete what was made from a run, all but its description, weights and instances, which are overwritten."""
+        """Delete what was made from a run, all but its description, weights and instances, which are overwritten, and what
+        people have said of its labels."""
         remove_whole(self.path / "scores")
         remove_whole(self.path / "cleanse")
         pages = [page.name for page in self.path.glob("against-*.html")]
         judged = [f"truth/{file.parent.name}/{EVALUATION}" for file in self.path.glob(f"truth/*/{EVALUATION}")]
         for name in ("audit.parquet", "groups.parquet", "report.html", "history.parquet", "dynamics.safetensors",
-                     "checkpoint.safetensors", *pages, *judged):  # fmt: skip
+                     "checkpoint.safetensors", "review.html", *pages, *judged):  # fmt: skip
             self.remove(name)
 
     def abandon(self) -> None:

@@ -4,6 +4,7 @@
     run           data, weights, model and loss are those that the run was made with
     instances     the table of instances has the ids, labels and groups of the data
     dynamics      what was said while training lasted is of this run, and probabilities (where there is such)
+    review        what was drawn is of the run's labels, and answers are classes (where labels are reviewed)
     scores/NAME   belong to this run and to this version of their method; all blocks are there; summaries say what the matrix says;
                   a sample of rows, scored anew, gives the stored scores
     cleanse/NAME  numbers, verdicts and table agree with each other, and are of this run
@@ -37,6 +38,7 @@ from whence.estimators.targets import candidates
 from whence.evaluation.ground_truth import load_truth
 from whence.masks import philox4x32
 from whence.quantities import quantity_named
+from whence.review_files import DRAWN, read_review
 from whence.run import Run, instance_table, open_run
 from whence.rundir import RunDirectory, as_path
 from whence.score_store import StoredScores, load_scores
@@ -60,8 +62,8 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        what: masks, run, instances, dynamics, scores/NAME, cleanse/NAME (cleanse, of one that is refused), cleanse/models or
-            truth/NAME.
+        what: masks, run, instances, dynamics, review, scores/NAME, cleanse/NAME (cleanse, of one that is refused),
+            cleanse/models or truth/NAME.
         state: "ok", "differs", or "skipped" where it could not be told.
         detail: what was found, as a phrase.
     """
@@ -107,6 +109,8 @@ def verify(path: str | os.PathLike[str], *, rows: int = 16, **given: Any) -> lis
     assert run.directory is not None
     if run.directory.has(DYNAMICS):
         checks.append(_caught("dynamics", lambda: _dynamics(run)))
+    if run.directory.has(DRAWN):
+        checks.append(_caught("review", lambda: _review(run)))
     for name in _within(directory, "scores"):
         checks.append(_caught(name, partial(_scores, run, run.directory, name, rows)))
     checks += _cleansings(run)
@@ -174,6 +178,13 @@ def _instances(run: Run) -> tuple[str, str]:
         if not stored[name].equals(column.cast(pa.large_string()) if pa.types.is_string(column.type) else column):
             return "differs", f"column {name} is not that of the data"
     return "ok", f"{len(wanted):,} ids, labels and groups"
+
+
+def _review(run: Run) -> tuple[str, str]:
+    assert run.directory is not None
+    review = read_review(run.directory, run.train)
+    assert review is not None
+    return "ok", f"{review.looked_at.sum():,} of {len(review):,} labels looked at"
 
 
 def _dynamics(run: Run) -> tuple[str, str]:

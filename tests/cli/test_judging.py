@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pyarrow.parquet as pq
@@ -120,3 +121,59 @@ def test_two_runs_are_compared(whence, tmp_path):
     code, _, err = whence("report", runs[0], "--against", tmp_path / "nowhere")
     assert code == 2
     assert "no run in this directory" in err
+
+
+def test_labels_are_reviewed(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    assert whence("fit", data, "--text", "text", "--label", "label", "--out", run, *QUICK[:2])[0] == 0
+    for option, said in (("9", "--review"), ("0", "--review")):
+        code, _, err = whence("audit", run, "--review", option)
+        assert (code, said in err) == (2, True)
+    assert not (run / "audit.parquet").exists()
+    code, out, _ = whence("audit", run, "--review", 20)
+    assert code == 0
+    form, page = run / "review.csv", run / "review.html"
+    assert "labels that are wrong, as far as this run can tell: " in out
+    assert out.splitlines()[-2] == (f"review: 0 of 20 labels looked at, 10 are needed: open {page}, or fill in right_label in {form}; "
+                                    "from the top, as many as you like; then audit again")  # fmt: skip
+    assert "the film was" in page.read_text(encoding="utf-8")
+    with open(form, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "given_label", "text", "right_label"]
+    for row in rows[:12]:
+        row["right_label"] = "neg"
+    with open(form, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    wrong = sum(row["given_label"] == "pos" for row in rows[:12])
+    record = json.loads(whence("audit", run, "--json")[1])
+    assert record["review"] == {"table": str(form), "page": str(page), "drawn": 20, "looked_at": 12}
+    low, high = record["error_limits"]
+    assert wrong <= low < record["expected_errors"] < high <= 90
+    out = whence("audit", run, "--show", 0)[1]
+    assert (
+        f"told by 12 that somebody looked at: {record['expected_errors']:,.0f} ({low:,.0f} to {high:,.0f}, 95 %)" in out
+    )
+    # More are drawn, and what was answered stays.
+    assert json.loads(whence("audit", run, "--review", 40, "--json")[1])["review"]["looked_at"] == 12
+    with open(form, newline="", encoding="utf-8") as file:
+        again = list(csv.DictReader(file))
+    assert again[:20] == rows
+    assert len(again) == 40
+    assert "review: 12 of 40 labels looked at" in whence("verify", run)[1].replace("ok       review: ", "review: ")
+    form.write_text(
+        form.read_text(encoding="utf-8").replace(",neg\n", ",dog\n").replace(",neg\r\n", ",dog\r\n"), encoding="utf-8"
+    )
+    code, _, err = whence("audit", run)
+    assert code == 2
+    assert "a right label that is no class" in err
+    assert "neg, pos, or - where none is right" in err
+
+
+def test_numbers_are_not_reviewed(whence, tmp_path):
+    data, run = write_table(tmp_path / "reviews.csv"), tmp_path / "run"
+    assert whence("fit", data, "--features", "z", "--label", "x", "--out", run, *QUICK)[0] == 0
+    code, _, err = whence("audit", run, "--review", 20)
+    assert code == 2
+    assert "a review of something else than classes" in err

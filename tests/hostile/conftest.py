@@ -16,6 +16,7 @@ from whence.data import Classification, Dataset, Regression
 from whence.data.inputs import ArrayInputs
 from whence.data.loading import Source
 from whence.models import prepare
+from whence.reporting.review_page import begin_review
 
 
 def write_rows(path: Path) -> None:
@@ -42,7 +43,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whence.influence(run, "test", method="kernel", name="means", keep_matrix=False)
     whence.evaluation.retrain(run, "test", subsets=2, seeds=1, out=home / "run" / "truth" / "t")
     whence.cleanse(run, drop="10%", seeds=2, method="kernel", name="c")
-    whence.audit(run)
+    review = whence.audit(run).to_review(10)
+    begin_review(run, review.answered({review.names()[0]: "a"}))
     whence.report(run)
     return home / "run"
 

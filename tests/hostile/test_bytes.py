@@ -21,6 +21,7 @@ FILES = {
     "history.parquet": "open",
     "instances.parquet": "verify",
     "dynamics.safetensors": "verify",
+    "review.safetensors": "verify",
     "scores/turnover-test/scores.json": "scores/turnover-test",
     "scores/turnover-test/rows.parquet": "scores/turnover-test",
     "scores/turnover-test/targets.parquet": "scores/turnover-test",
@@ -168,7 +169,7 @@ def test_tables_that_are_others(run: Path, name: str, table: pa.Table) -> None:
         refused(run, name, harm)
 
 
-@pytest.mark.parametrize("name", ["audit.parquet", "report.html", "groups.parquet"])
+@pytest.mark.parametrize("name", ["audit.parquet", "report.html", "groups.parquet", "review.html"])
 def test_what_is_only_written_is_never_read(run: Path, tmp_path: Path, name: str) -> None:
     sign = tmp_path / "sign"
     makers.a_pickle(sign)(run / name)
@@ -183,6 +184,21 @@ def test_a_directory_where_something_is_to_be_written(run: Path, name: str) -> N
     message = said["audit" if name == "audit.parquet" else "report"]
     assert message is not None and ("cannot be written" in message or "not a file" in message), said
     assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(("harm", "said"), [
+    (makers.cut(0.4), "a row of another length"),
+    (makers.cut(0), "an empty file"),
+    (makers.a_directory, "a directory"),
+    (makers.a_link_out, "a link out of the directory"),
+    (makers.holding(b"id,right_label\n\xff\xfe,a\n"), "not UTF-8"),
+    (makers.holding(b"id,right_label\nr1," + b"x" * 10**6), "not among those to review"),
+])  # fmt: skip
+def test_tables_of_a_review_that_are_others(run: Path, harm: makers.Harm, said: str) -> None:
+    """The table is the user's: it is refused in words of a table, and left as it is."""
+    harm(run / "review.csv")
+    for message in (refusal(run, "verify"), outcomes(run)["audit"]):
+        assert message is not None and said in message and len(message) < 1000, message
 
 
 def test_a_link_in_place_of_what_is_written_is_replaced(run: Path) -> None:

@@ -188,7 +188,8 @@ LATER: dict[str, list[list[Any]]] = {
         ["--name", "../x"], ["--name", "é"], ["--name", ""], ["--no-matrix"], ["--shard", "0/2"], ["--shard", "2/2"], ["--shard", "x"],
         ["--device", "x"], ["--json"],
     ],
-    "audit": [[], ["--method", "turnover"], ["--method", "x"], ["--show", "-1"], ["--show", "3"], ["--json"]],
+    "audit": [[], ["--method", "turnover"], ["--method", "x"], ["--show", "-1"], ["--show", "3"], ["--json"], ["--review", "9"],
+              ["--review", "12"], ["--review", "x"]],
     "report": [
         [], ["--targets", "test"], ["--targets", "x"], ["--top", "0"], ["--method", "turnover"], ["--out", "."], ["--json"],
         ["--against", OTHER], ["--against", OTHER, "--method", "kernel"], ["--against", OTHER, "--top", "0"],

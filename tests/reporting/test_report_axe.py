@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.reporting.conftest import corrupted, look, numbers, pictures, texts, trained
+from whence.auditing import audit
 from whence.reporting import report
+from whence.reporting.review_page import begin_review
 from whence.run import Run
 
 pytestmark = pytest.mark.browser
@@ -33,14 +35,18 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="module")
-def few(text_run: Run, corrupted_run: Run, cleansed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Texts, pictures with groups and cleansings, and two runs with groups."""
+def few(
+    text_run: Run, picture_run: Run, corrupted_run: Run, cleansed_run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Texts, pictures with groups and cleansings, two runs with groups, and a review."""
     folder = tmp_path_factory.mktemp("few")
     again = trained(corrupted(), epochs=2, model="mlp:512", seed=1)
+    kept = Run(picture_run.model, picture_run.train, out=folder / "run")
     return [
         report(text_run, folder / "texts.html", limit=2, top=3),
         report(corrupted_run, folder / "two.html", against=again, limit=2, top=3),
         report(cleansed_run, folder / "cleansed.html", limit=2, top=3),
+        begin_review(kept, audit(kept).to_review(20)),
     ]
 
 

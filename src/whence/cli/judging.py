@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from whence.arguments import whole
 from whence.cli.answers import answer, counted, full_path, on_terminal
 from whence.cli.failures import interruptible
 from whence.cli.options import METHODS, RUN, as_json, run_argument
 from whence.errors import WhenceError
+
+if TYPE_CHECKING:
+    from whence.auditing import Audit
+    from whence.reviewing import Review
 
 __all__ = ["audit", "report", "verify"]
 
@@ -22,31 +28,49 @@ __all__ = ["audit", "report", "verify"]
 @click.option(
     "--show", default=10, show_default=True, help="How many suspected labels, and groups, to list; --json lists all."
 )
+@click.option(
+    "--review",
+    type=int,
+    metavar="COUNT",
+    help="Draw so many labels for people to look at, and write them to RUN/review.csv. From ten answers on each audit "
+    "takes them into account: p(wrong) becomes a probability, and the number of wrong labels has limits.",
+)
 @as_json
-def audit(run: str, method: str, show: int, as_json: bool) -> None:
+def audit(run: str, method: str, show: int, review: int | None, as_json: bool) -> None:
     """Rank labels that should not be trusted, suggest others, find memorized instances; of a run with groups (fit --group),
     say which groups help and which harm on dev. Everything is kept in RUN/audit.parquet and RUN/groups.parquet."""
     from whence.auditing import audit as judge
     from whence.groups import printable
+    from whence.reporting.review_page import PAGE, begin_review
+    from whence.review_files import FORM
+    from whence.reviewing import FEWEST, classes_of
     from whence.run import open_run
 
     if show < 0:
         raise WhenceError("an option out of range", where="--show", got=show, expected="at least 0")
     opened = open_run(run)
+    if review is not None:  # before the work
+        whole(review, "--review", low=FEWEST)
+        classes_of(opened.train)
     with interruptible(lambda: "finished blocks of scores are kept"):
         found = judge(opened, method=method, progress=on_terminal())
+    if review is not None:
+        drawn = found.to_review(review)
+        begin_review(opened, drawn)
+        found = replace(found, review=drawn)
     table = Path(run) / "audit.parquet"
     names = {"id": "name", "given": "given_label", "suggested": "suggested_label", "p_wrong": "p_wrong"}
     suspected = [
         {key: entry[name] for key, name in names.items()} for entry in found.table.take(found.issues).to_pylist()
     ]
-    record = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
-              "expected_errors": found.expected_errors, "suspected": suspected, "sources": None, "groups": None}  # fmt: skip
+    record: dict[str, Any] = {"audit": full_path(table), "counts": found.counts(), "method": found.method, "caveat": found.caveat,
+              "expected_errors": found.expected_errors, "error_limits": None, "review": None, "suspected": suspected,
+              "sources": None, "groups": None}  # fmt: skip
     counts = found.counts()
     kinds = f", {counts['memorized']:,} memorized, {counts['ambiguous']:,} ambiguous"
     lines = [f"{len(opened.train):,} training instances: {counted(counts['label_issue'], 'suspected label error')}"
              + (kinds if opened.task.kind == "classification" else ""),
-             f"labels that are wrong, as far as this run can tell: {found.expected_errors:,.0f}"]  # fmt: skip
+             f"labels that are wrong, {_evidence(found)}"]  # fmt: skip
     lines += [f"caution: {found.caveat}"] if found.caveat else []
     if suspected[:show]:
         lines.append(f"{'id':<20} {'given':<16} {'suggested':<16} p(wrong)")
@@ -55,6 +79,13 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
         lines.append(f"{name[:20]:<20} {given[:16]:<16} {suggested[:16]:<16} {entry['p_wrong']:.3f}")
     if 0 < show < len(suspected):
         lines.append(f"… and {len(suspected) - show:,} more in the table")
+    if found.review is not None:
+        form, page = Path(run) / FORM, Path(run) / PAGE
+        record["review"] = {"table": full_path(form), "page": full_path(page), "drawn": len(found.review),
+                            "looked_at": int(found.review.looked_at.sum())}  # fmt: skip
+        lines += _review(found.review, form, page)
+    if found.reviewed is not None:
+        record["error_limits"] = [found.reviewed.low, found.reviewed.high]
     lines.append(f"audit: {table}")
     if found.sources is not None:
         groups, of_groups = Path(run) / "groups.parquet", found.group_table()
@@ -66,6 +97,28 @@ def audit(run: str, method: str, show: int, as_json: bool) -> None:
         lines += ["groups: not judged, which takes a dev split"] if found.groups is None else found.groups.lines(show)
         lines.append(f"groups: {groups}")
     answer(as_json, record, lines)
+
+
+def _evidence(found: Audit) -> str:
+    """How many labels are wrong, and who says so."""
+    told, errors = found.reviewed, f"{found.expected_errors:,.0f}"
+    if told is None:
+        return f"as far as this run can tell: {errors}"
+    return f"told by {told.looked_at:,} that somebody looked at: {errors} ({told.low:,.0f} to {told.high:,.0f}, 95 %)"
+
+
+def _review(review: Review, form: Path, page: Path) -> list[str]:
+    """How far a review has come, and what to do about it."""
+    from whence.reviewing import FEWEST
+
+    looked_at = int(review.looked_at.sum())
+    said = f"review: {looked_at:,} of {len(review):,} labels looked at"
+    if looked_at == len(review):
+        return [f"{said} ({form})"]
+    few = f", {FEWEST} are needed" if looked_at < min(FEWEST, len(review)) else ""
+    return [
+        f"{said}{few}: open {page}, or fill in right_label in {form}; from the top, as many as you like; then audit again"
+    ]
 
 
 def _sources(sources: list[dict[str, Any]], show: int) -> list[str]:

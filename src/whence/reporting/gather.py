@@ -21,6 +21,7 @@ from whence.reporting.listed import Kind, also_listed, listed, listed_rows
 from whence.reporting.movements import moved_targets
 from whence.reporting.targets import choose_targets
 from whence.reporting.trust import Trust, assess
+from whence.reviewing import Reviewed
 from whence.run import Run
 
 __all__ = ["Content", "gather"]
@@ -41,6 +42,7 @@ class Content:
         kinds: of training instances that are listed.
         instances: of the training split.
         expected_errors: how many of their labels are wrong, as far as the audit can tell.
+        reviewed: what a review says of that, or None.
         influence_unit, influence_method: of the audit's influence on dev; method None without a dev split.
         caveat: what to know before believing the suspicions as a whole, or None.
         groups, all_groups: rows of the table of groups, and how many groups there are.
@@ -63,6 +65,7 @@ class Content:
     kinds: list[Kind]
     instances: int
     expected_errors: float
+    reviewed: Reviewed | None
     influence_unit: str
     influence_method: str | None
     caveat: str | None
@@ -147,6 +150,7 @@ def gather(
         kinds=kinds,
         instances=len(run.train),
         expected_errors=audit.expected_errors,
+        reviewed=audit.reviewed,
         influence_unit=instances.unit,
         influence_method=audit.method,
         caveat=audit.caveat,
