@@ -32,6 +32,8 @@ SHORT = {P_WRONG: "`p_wrong`", FOLD_MARGINS: "normalized margin", FOLD_NOISE: "5
 AREAS = (P_WRONG, UNSEEN, REGRESSION, FLIPPED, FULL, EPOCH_MEAN, MEAN_LOSS, MARGINS, FOLDS, ORDINARY)
 OTHERS = (P_WRONG, EKFAC, TRAK, TRACIN, REGRESSION_NOISE, FOLDS, FOLD_MARGINS, FOLD_NOISE)
 FIRST = (P_WRONG, UNSEEN, REGRESSION, FULL, MARGINS, FOLDS)
+APART = ((P_WRONG, FOLDS), (P_WRONG, REGRESSION), (P_WRONG, REGRESSION_NOISE), (UNSEEN, REGRESSION), (FULL, FOLDS),
+         (EPOCH_MEAN, FOLDS))  # fmt: skip
 
 
 def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -58,7 +60,8 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> None:
 def overview(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     """The tables of docs/label_errors.md, from what is known of three seeds or more: name → lines."""
     cases = merged(rows)
-    return {"pictures": ranking(cases, "AUC", 4, AREAS), "more": ranking(cases, "AUC", 4, OTHERS, fewest=3),
+    return {"pictures": ranking(cases, "AUC", 4, AREAS), "apart": apart(cases),
+            "more": ranking(cases, "AUC", 4, OTHERS, fewest=3),
             "first": ranking(cases, "AP", 3, FIRST, beside="top 1 %"), "costs": costs(cases), "noise": noise(cases)}  # fmt: skip
 
 
@@ -79,6 +82,19 @@ def ranking(
             more = f" · {short(f'{np.mean([each[beside] for each in values[one]]):.2f}')}" if beside and cell else ""
             cells.append(cell + more)
         lines.append(line(title(*case), cells))
+    return lines
+
+
+def apart(cases: Cases) -> list[str]:
+    """By how much areas differ on the same errors."""
+    lines = heading("set, epochs", [f"{short(one)} − {short(other)}" for one, other in APART])
+    for case, found in cases.items():
+        cells = []
+        for one, other in APART:
+            differences = [row[one]["AUC"] - row[other]["AUC"] for row in found if one in row and other in row]
+            cells.append(signed(differences, 3) if len(differences) > 2 else "")
+        if any(cells):
+            lines.append(line(title(*case), cells))
     return lines
 
 
@@ -158,6 +174,12 @@ def spread(values: Sequence[float], digits: int) -> str:
     """Mean ± standard deviation."""
     error = f" ± {number(np.std(values, ddof=1), digits)}" if len(values) > 1 else ""
     return f"{number(np.mean(values), digits)}{error}"
+
+
+def signed(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation of differences."""
+    said = spread(values, digits).replace("-0.", "−.").replace("-.", "−.")
+    return said if said.startswith("−") else f"+{said}"
 
 
 def number(value: Any, digits: int) -> str:

@@ -196,6 +196,8 @@ def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     accuracy = {mask: np.mean([row[f"{mask} accuracy"] for row in rows]) for mask in ("own", "full")}
     print(f"\n{title}: own masks fit {accuracy['own']:.3f} of the given labels, the full network "
           f"{accuracy['full']:.3f}")  # fmt: skip
+    if known := [row["shared gradient"] for row in rows if "shared gradient" in row]:
+        print(f"of flipped gradients {np.mean(known):.2f} lie in weights that own masks train too")
     print("| ranked by | AUC | average precision | top 1 % | cost |\n| --- | --- | --- | --- | --- |")
     for ranked in (name for name in (P_WRONG, OURS, FLIPPED, FULL, "3 folds", "5 folds") if name in rows[0]):
         cells = [ranked]

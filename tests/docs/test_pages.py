@@ -30,6 +30,7 @@ PAGES = [
     "how_to/reading_scores.md",
     pytest.param("how_to/choosing_a_method.md", marks=pytest.mark.long),
     "how_to/groups.md",
+    "how_to/reviewing.md",
     "reference/files.md",
     "reference/masks.md",
 ]
