@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from benchmarks.label_error_cases import SETS, epochs_of
 
-__all__ = ["overview", "table"]
+__all__ = ["heading", "line", "number", "overview", "table", "title"]
 
 Cases: TypeAlias = dict[tuple[str, str], list[dict[str, Any]]]  # (set, regime) → what is known of each seed
 

@@ -21,12 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.label_error_cases import Case
+from benchmarks.label_error_tables import heading, line, number, title
 from benchmarks.noise_figures import MOMENTS, calibration_error, p_wrong
 from benchmarks.paper.material import RESULTS, Results
 from scipy.stats import binomtest
 
 from whence.reviewing import drawn, reviewed
 
+COLUMNS = ("looked at", "wrong labels", "expected", "limits hold", "apart", "apart, drawn evenly", "calibration error",
+           "precision above ½", "recall")  # fmt: skip
 SETS = (
     "fashion uniform",
     "fashion confusable",
@@ -46,15 +49,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results, counts = Results(RESULTS / "reviews.jsonl"), [int(count) for count in arguments.counts.split(",")]
-    print("| set | looked at | wrong | expected | limits hold | apart | apart, drawn evenly | calibration error "
-          "| precision above ½ | recall |\n| " + "--- | " * 10)  # fmt: skip
+    print("\n".join(heading("set, epochs", COLUMNS)))
     for name in arguments.sets.split(","):
         rows = [
             results.once({"set": name, "seed": seed, "counts": counts}, partial(judged, name, seed, counts))
             for seed in range(arguments.seeds)
         ]
-        for count in (0, *counts):
-            print(line(name, count, rows), flush=True)
+        print("\n".join(of_set(name, rows)), flush=True)
 
 
 def judged(name: str, seed: int, counts: Sequence[int]) -> dict[str, Any]:
@@ -93,22 +94,35 @@ def above_half(p: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
     }
 
 
-def line(name: str, count: int, rows: Sequence[dict[str, Any]]) -> str:
-    """A row of the table: means over runs, of what is expected and of calibration errors with their standard deviation."""
-    found = [row["reviews"][str(count)] for row in rows]
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of docs/label_errors.md."""
+    lines = heading("set, epochs", COLUMNS)
+    for name in SETS:
+        lines += of_set(name, [row for row in rows if row["set"] == name])
+    return lines
+
+
+def of_set(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines of one set: with nothing reviewed, then by how many labels were looked at."""
+    return [line(title(name, "early"), cells(count, rows)) for count in rows[0]["reviews"]]
+
+
+def cells(count: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Means over runs; of what is expected before a review, and of calibration errors, their standard deviation too."""
+    found = [row["reviews"][count] for row in rows]
 
     def over(figure: str, digits: int, spread: bool = False) -> str:
-        values = [one.get(figure, float("nan")) for one in found]
-        if np.isnan(values).all():
+        values = [one[figure] for one in found if figure in one]
+        if not values:
             return ""
-        said = f"{np.nanmean(values):,.{digits}f}"
-        return said + (f" ± {np.nanstd(values, ddof=1):,.{digits}f}" if spread and len(values) > 1 else "")
+        said = number(np.nanmean(values), digits)
+        return said + (f" ± {number(np.nanstd(values, ddof=1), digits)}" if spread and len(values) > 1 else "")
 
-    expected = over("expected", 0, spread=not count) + (f" ({over('spread', 0)})" if count else "")
-    cells = [name, str(count or ""), f"{np.mean([row['wrong'] for row in rows]):,.0f} of {rows[0]['of']:,}", expected,
-             over("held", 2), over("apart", 0), over("apart, drawn evenly", 0), over("calibration error", 3, True),
-             over("precision", 2), over("recall", 2)]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
+    reviewed = count != "0"
+    wrong = f"{np.mean([row['wrong'] for row in rows]):.0f} of {rows[0]['of']:,}"
+    expected = over("expected", 0, not reviewed) + (f" ({over('spread', 0)})" if reviewed else "")
+    return [count if reviewed else "none", wrong, expected, over("held", 2), over("apart", 0), over("apart, drawn evenly", 0),
+            over("calibration error", 3, True), over("precision", 2), over("recall", 2)]  # fmt: skip
 
 
 if __name__ == "__main__":
