@@ -28,16 +28,29 @@ _AWAY = f"Move {FORM} and {DRAWN} elsewhere to have another review drawn."
 
 
 def put_review(directory: RunDirectory, review: Review) -> Path:
-    """Write both files, each whole or absent; the table's path."""
+    """Write both files, each whole or absent; the table's path. Columns that its user added to the table stay."""
     path = directory.place(FORM)
-    table = review.table()
+    rows = [{name: inert(cell, path) for name, cell in row.items()} for row in review.table().to_pylist()]
+    remarks = _remarks(path, set(rows[0]))
     tensors = {"sizes": torch.from_numpy(review.sizes), "order": torch.from_numpy(review.order)}
     directory.write_tensors(DRAWN, tensors, {"labels": of_labels(review.train), "count": str(len(review))})
     with write_aside(path, parents=False) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(table.column_names)
-        lines.writerows([inert(cell, path) for cell in row.values()] for row in table.to_pylist())
+        added = list(dict.fromkeys(name for each in remarks.values() for name in each))
+        lines = csv.DictWriter(file, [*rows[0], *added], restval="")
+        lines.writeheader()
+        lines.writerows(row | remarks.get(row["id"], {}) for row in rows)
     return path
+
+
+def _remarks(path: Path, ours: set[str]) -> dict[str, dict[str, str]]:
+    """What a table's user has written in other columns than ours: id → column → text."""
+    if not path.exists():
+        return {}
+    reader = open_table(path)
+    added = [name for name in reader.names if name not in ours]
+    if not added or "id" not in reader.names:
+        return {}
+    return {row.pop("id"): row for row in read_columns(reader, ["id", *added]).to_pylist()}
 
 
 def read_review(directory: RunDirectory, train: Dataset) -> Review | None:

@@ -9,12 +9,12 @@ hundred is drawn with known chances, so that what is found of them holds of all:
   s_i is the deviation that a label's being wrong has, if it is wrong with a probability halfway between p_wrong and the mean (at
   least .05). Suspected labels are drawn about twice as often as others, no more, since it is p_wrong that is in doubt.
 - *Calibration*: a and b in logit q_i = a + b·logit p_i, b ≥ 0, by maximum likelihood of the answers, weighted by 1/π_i, with the
-  prior b ~ N(1, 1) and one answer more at the mean that says what p_wrong said (Platt 1999). The order of suspicion stays. Because
-  a is free, Σ q_i is what survey sampling calls the regression estimate of the number of wrong labels: right on average, however
-  wrong p_wrong is (Särndal, Swensson and Wretman 1992).
-- *Interval*: the variance of that estimate (Hájek's, of residuals over chances) says how many labels drawn at random would be
-  worth as much; Clopper and Pearson's limits of so many hold (Korn and Graubard 1998). At most four times those looked at count,
-  fewer where nearly all answers are alike, whose variance nobody has seen.
+  prior b ~ N(1, 1), and one answer's worth of what p_wrong said, spread over the answers (Platt 1999). The order of suspicion
+  stays. Because a is free, Σ q_i is, but for that one answer, what survey sampling calls the regression estimate of the number of
+  wrong labels: right on average, however wrong p_wrong is (Särndal, Swensson and Wretman 1992).
+- *Limits*: the variance of that estimate, without the one answer (Hájek's, of residuals over chances), says how many labels drawn
+  at random would be worth as much; Clopper and Pearson's limits of so many hold (Korn and Graubard 1998). At most four times those
+  looked at count, fewer where nearly all answers are alike, whose variance nobody has seen.
 
 tests/test_reviewing.py holds the limits against simulated reviews, benchmarks/reviews.py against labels that people got wrong.
 """
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 from scipy.stats import beta
 
@@ -172,7 +173,7 @@ def drawn(train: Dataset, p_wrong: np.ndarray, count: int, seed: int = 0) -> Rev
         WhenceError: the task is no classification, or fewer than ten.
     """
     classes_of(train)
-    believed = (p_wrong + max(float(p_wrong.mean()), _RARE)) / 2
+    believed = np.clip((p_wrong + max(float(p_wrong.mean()), _RARE)) / 2, _RARE / 2, 1 - _RARE / 2)
     sizes = np.sqrt(believed * (1 - believed))
     uniform = np.random.default_rng([_OWN, seed_of(seed) % 2**64]).random(len(train))
     order = np.argsort(uniform / sizes, kind="stable")
@@ -192,17 +193,18 @@ def reviewed(p_wrong: np.ndarray, review: Review) -> Reviewed | None:
     wrong = (review.answers[seen] != review.train.targets[rows]).astype(np.float64)
     chances = _chances(review.sizes, looked_at)[rows]
     calibrated = _calibrated(p_wrong, rows, wrong, 1 / chances)
+    share = float(np.clip(calibrated.mean() + np.average(wrong - calibrated[rows], weights=1 / chances), 0, 1))
     residuals = (wrong - calibrated[rows]) / chances
     spread = (1 - chances) * (residuals - residuals.mean()) ** 2
     variance = float(spread.sum()) * looked_at / max(looked_at - 1, 1) / count**2
     errors = int(wrong.sum())
-    low, high = _limits(float(calibrated.mean()), variance, looked_at, min(errors, looked_at - errors))
+    low, high = _limits(share, variance, looked_at, min(errors, looked_at - errors))
     calibrated[rows] = wrong
-    right = np.full(count, NONE)
+    expected, right = float(calibrated.sum()), np.full(count, NONE)
     right[rows] = review.answers[seen]
-    return Reviewed(
-        looked_at, errors, max(low * count, errors), min(high * count, count - looked_at + errors), calibrated, right
-    )
+    low = max(min(low * count, expected), errors)
+    high = min(max(high * count, expected), count - looked_at + errors)
+    return Reviewed(looked_at, errors, low, high, calibrated, right)
 
 
 def of_labels(train: Dataset) -> str:
@@ -239,22 +241,18 @@ def _calibrated(p_wrong: np.ndarray, rows: np.ndarray, wrong: np.ndarray, weight
     scores = logit(np.clip(p_wrong, 1e-15, 1 - 1e-15))
     sure = np.clip(scores, -_SUREST, _SUREST)
     scores = sure + 1e-6 * (scores - sure)  # so that the order stays
-    weights = weights * (len(rows) / weights.sum())
-    x = np.append(scores[rows], np.average(scores[rows], weights=weights))
-    y, weights = np.append(wrong, p_wrong.mean()), np.append(weights, 1.0)
-    design = np.stack([np.ones_like(x), x])
-    found = np.array([0.0, 1.0])
-    for _ in range(100):  # Newton's method: the loss is convex
-        q = expit(found @ design)
-        slope = design @ (weights * (q - y)) + [0, found[1] - 1]
-        curvature = (design * (weights * q * (1 - q))) @ design.T + np.diag([1e-9, 1])
-        step = np.linalg.solve(curvature, slope)
-        found = found - step * min(1, 2 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-9:
-            break
-    if found[1] < 0:  # p_wrong ranks the wrong way round: then it tells nothing
-        return np.full(len(scores), np.average(y, weights=weights))
-    calibrated: np.ndarray = expit(found[0] + found[1] * scores)
+    count, seen = len(rows), scores[rows]
+    said = (count * wrong + p_wrong[rows]) / (count + 1)
+    weights = weights * ((count + 1) / weights.sum())
+
+    def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
+        given = found[0] + found[1] * seen
+        pull = weights * (expit(given) - said)
+        return (float(weights @ (np.logaddexp(0, given) - said * given)) + (found[1] - 1) ** 2 / 2,
+                np.array([pull.sum(), pull @ seen + found[1] - 1]))  # fmt: skip
+
+    best = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None)]).x
+    calibrated: np.ndarray = expit(best[0] + best[1] * scores)
     return calibrated
 
 
