@@ -15,7 +15,9 @@ from scipy.stats import binomtest
 import whence
 from tests.toys import blobs, network, trained
 from whence import WhenceError
+from whence.cleansing.choosing import labels_to_mend, rows_by_suspicion
 from whence.data import Classification, Dataset
+from whence.reporting.review_page import begin_review
 from whence.review_files import put_review, read_review
 from whence.reviewing import OPEN, drawn, reviewed
 from whence.rundir import RunDirectory
@@ -208,14 +210,21 @@ def test_an_audit_takes_answers_into_account(noisy):
     assert after.caveat is None
 
 
-def test_a_label_that_is_wrong_but_of_no_class_keeps_the_suggestion(noisy):
+def test_of_a_label_that_is_wrong_but_of_no_class_nothing_is_suggested(noisy, tmp_path):
     run, clean, _ = noisy
     review = whence.audit(run).to_review(20)
     first = int(review.rows[0])
     found = whence.audit(run, review=review.answered({**right_of(review, clean), review.names()[0]: "-"}))
     assert found.column("p_wrong")[first] == 1
     assert found.column("kind")[first] == "label_issue"
-    assert found.column("suggested_label")[first] != found.column("given_label")[first]
+    assert found.column("suggested_label")[first] == found.column("given_label")[first]
+    same = found.column("p_wrong") <= 0.5
+    np.testing.assert_array_equal(found.column("suggested_label")[same], found.column("given_label")[same])
+    kept = whence.Run(run.model, run.train, dev=run.splits["dev"], out=tmp_path / "run", dynamics=run.dynamics)
+    put_review(kept.directory, found.review)
+    dropped, relabeled = (choose(kept) for choose in (rows_by_suspicion, labels_to_mend))
+    assert first in dropped.order
+    assert first not in relabeled.order
 
 
 def filled(run, review, right):
@@ -331,3 +340,37 @@ def test_a_failed_training_leaves_the_review_and_the_place(tmp_path):
     assert (tmp_path / "run" / "review.csv").exists()
     assert not RunDirectory(tmp_path / "run").is_foreign()
     assert whence.audit(trained(out=tmp_path / "run", epochs=1)).review is not None
+
+
+def test_answers_left_out_by_chance_leave_limits_that_hold():
+    generator, held = np.random.default_rng(5), []
+    data = labels(generator).select(np.arange(200))
+    for seed in range(150):
+        wrong = generator.random(200) < 0.05
+        p = 1.0 - wrong
+        review = looked_at(drawn(data, p, 166, seed), np.append(wrong, np.zeros(N - 200, bool)))
+        left_out = generator.choice(166, 66, replace=False)
+        review.answers[left_out] = OPEN
+        told = reviewed(p, review)
+        held.append(told.low <= wrong.sum() <= told.high)
+    assert binomtest(sum(held), 150, 0.95, alternative="less").pvalue > 1e-3
+
+
+def test_what_was_answered_while_an_audit_lasted_stays(noisy, tmp_path):
+    run, clean, _ = noisy
+    kept = whence.Run(run.model, run.train, dev=run.splits["dev"], out=tmp_path / "run", dynamics=run.dynamics)
+    begin_review(kept, whence.audit(kept).to_review(20))
+    audit = whence.audit(kept)
+    filled(kept, audit.review, right_of(audit.review, clean))
+    begin_review(kept, audit.to_review(40))
+    assert read_review(kept.directory, run.train).looked_at.sum() == 20
+    (tmp_path / "run" / "review.safetensors").unlink()
+    before = (tmp_path / "run" / "review.csv").read_bytes()
+    with pytest.raises(WhenceError, match="whose draw is lost"):
+        begin_review(kept, whence.audit(kept).to_review(40))
+    assert (tmp_path / "run" / "review.csv").read_bytes() == before
+
+
+def test_a_class_without_a_name_is_not_reviewed():
+    with pytest.raises(WhenceError, match="a class without a name"):
+        drawn(labels(np.random.default_rng(0), ("", "a")), np.full(N, 0.1), 20)

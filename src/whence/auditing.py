@@ -147,7 +147,8 @@ def audit(run: Run, *, method: str = "auto", review: Review | None = None, progr
     model of label noise is fitted to that and the given labels (``label_noise.py``); docs/label_errors.md has how well it does.
 
     - ``p_wrong``: how likely the label is wrong, by the noise model; groups, such as annotators, may err more or less often.
-    - ``suggested_label``: the class that is most likely the true one; another than the given one where p_wrong is above one half.
+    - ``suggested_label``: the given one; where p_wrong is above one half, the likeliest of the others, or the class that somebody
+      found to be right (of a label that a review found to be wrong without a right one, the given one).
     - ``memorization``: how much more often a model gets the label right when trained on it (``whence.memorization``).
     - ``influence_on_dev``: mean influence on the loss of dev instances; positive helps. NaN without a dev split.
     - ``kind``: label_issue (p_wrong above one half), memorized (the network gets it right, and would not if it had not been
@@ -262,14 +263,17 @@ def _without_labels(run: Run) -> WhenceError:
 def _told(
     noise: NoiseModel, given: np.ndarray, review: Review | None
 ) -> tuple[np.ndarray, np.ndarray, Reviewed | None]:
-    """p_wrong, float64 [N]; int64 [N], the class that is most likely true, of a label that is an issue the best of the others; and
-    what a review says, where there is one."""
+    """p_wrong, float64 [N]; int64 [N], the given class, of a label that is an issue the likeliest of the others, of what somebody
+    looked at the right one (if none is, the given one); and what a review says, where there is one."""
     told = None if review is None else reviewed(noise.p_wrong, review)
     p_wrong = noise.p_wrong if told is None else told.p_wrong
-    true, wrong = noise.posterior.copy(), np.flatnonzero(p_wrong > 0.5)
-    true[wrong, given[wrong]] = 0
-    suggested = true.argmax(1)
-    return p_wrong, suggested if told is None else np.where(told.right >= 0, told.right, suggested), told
+    true, rows = noise.posterior.copy(), np.arange(len(given))
+    true[rows, given] = 0
+    suggested = np.where(p_wrong > 0.5, true.argmax(1), given)
+    if told is not None:
+        suggested = np.where(told.right >= 0, told.right, suggested)
+        suggested[told.none] = given[told.none]
+    return p_wrong, suggested, told
 
 
 def _sources(train: Dataset, p_wrong: np.ndarray, suspected: np.ndarray) -> pa.Table | None:

@@ -7,6 +7,7 @@ drawn, and when another run with the same training instances and labels takes th
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,13 @@ _AWAY = f"Move {FORM} and {DRAWN} elsewhere to have another review drawn."
 def put_review(directory: RunDirectory, review: Review) -> Path:
     """Write both files, each whole or absent; the table's path. Columns that its user added to the table stay."""
     path = directory.place(FORM)
+    if path.exists() and not directory.has(DRAWN):
+        raise WhenceError("a table of a review whose draw is lost", where=str(path), expected=f"{DRAWN} beside it",
+                          mend=_AWAY)  # fmt: skip
+    if len({inert(name, path) for name in review.names()}) < len(review):
+        raise WhenceError(
+            "ids that look alike in a table", where=str(path), expected="an id of its own for each instance"
+        )
     rows = [{name: inert(cell, path) for name, cell in row.items()} for row in review.table().to_pylist()]
     remarks = _remarks(path, set(rows[0]))
     tensors = {"sizes": torch.from_numpy(review.sizes), "order": torch.from_numpy(review.order)}
@@ -91,12 +99,13 @@ def _answers(path: Path, review: Review) -> dict[str, str]:
     if lost := [name for name in ("id", "right_label") if name not in reader.names]:
         raise WhenceError(f"no column {lost[0]!r}", where=path, got=", ".join(reader.names)[:200],
                           expected="the columns that it was written with, separated by commas")  # fmt: skip
-    names = {inert(name, path): name for name in review.names()}
-    labels = {written: label for label in review.known() for written in (inert(label, path), label)}
+    names, labels = _written(review.names(), path), _written(review.known(), path)
     found: dict[str, str] = {}
     table = read_columns(reader, ["id", "right_label"])
     for row, (name, label) in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True)):
         where = f"{path}, {reader.place(row)}"
+        if not name.strip() and not label.strip():
+            continue  # spreadsheets leave such rows
         if name not in names:
             raise WhenceError("an id that is not among those to review", where=where, got=repr(name[:60]),
                               expected="the ids that it was written with, all of their digits",
@@ -110,3 +119,9 @@ def _answers(path: Path, review: Review) -> dict[str, str]:
             raise WhenceError("two answers for one id", where=where, got=f"{known!r} after {found[names[name]]!r}",
                               expected="one row per id")  # fmt: skip
     return found
+
+
+def _written(texts: Iterable[str], path: Path) -> dict[str, str]:
+    """How a table may hold each of some texts → the text: as it is, or with an apostrophe against formulas."""
+    ways: tuple[Callable[[str], str], ...] = (lambda text: f"'{text}", lambda text: inert(text, path), str)
+    return {way(text): text for way in ways for text in texts}

@@ -7,7 +7,7 @@ hundred is drawn with known chances, so that what is found of them holds of all:
 - *Order*: instance i is at place u_i/s_i, u_i uniform, and whoever looks begins at the front: the first n are drawn with chances
   π_i = n·s_i/Σs (sequential Poisson sampling, Ohlsson 1998), whatever n is; so it can be stopped, or gone on with, at any time.
   s_i is the deviation that a label's being wrong has, if it is wrong with a probability halfway between p_wrong and the mean (at
-  least .05). Suspected labels are drawn about twice as often as others, no more, since it is p_wrong that is in doubt.
+  least .05). Suspected labels are drawn up to three times as often as others, no more, since it is p_wrong that is in doubt.
 - *Calibration*: a and b in logit q_i = a + b·logit p_i, b ≥ 0, by maximum likelihood of the answers, weighted by 1/π_i, with the
   prior b ~ N(1, 1), and one answer's worth of what p_wrong said, spread over the answers (Platt 1999). The order of suspicion
   stays. Because a is free, Σ q_i is, but for that one answer, what survey sampling calls the regression estimate of the number of
@@ -31,6 +31,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from scipy.stats import beta
+from scipy.stats import t as student
 
 from whence.arguments import seed_of, whole
 from whence.data import Classification, Dataset
@@ -89,6 +90,12 @@ class Review:
         """bool [K]: which have an answer."""
         found: np.ndarray = self.answers != OPEN
         return found
+
+    @property
+    def reach(self) -> int:
+        """To which place somebody has looked; above it some may have been left out."""
+        seen = np.flatnonzero(self.looked_at)
+        return int(seen[-1]) + 1 if len(seen) else 0
 
     def names(self) -> list[str]:
         """The ids of those to look at, as the user writes them."""
@@ -152,6 +159,7 @@ class Reviewed:
         low, high: between them is the number of all labels that are wrong, 95 %.
         p_wrong: float64 [N], calibrated; 0 or 1 of what was looked at.
         right: int64 [N], the class that somebody found to be right; −1 elsewhere.
+        none: int64, rows of which somebody found that no class is right.
     """
 
     looked_at: int
@@ -160,6 +168,7 @@ class Reviewed:
     high: float
     p_wrong: np.ndarray
     right: np.ndarray
+    none: np.ndarray
 
 
 def drawn(train: Dataset, p_wrong: np.ndarray, count: int, seed: int = 0) -> Review:
@@ -191,20 +200,23 @@ def reviewed(p_wrong: np.ndarray, review: Review) -> Reviewed | None:
     if looked_at < min(FEWEST, count):
         return None
     wrong = (review.answers[seen] != review.train.targets[rows]).astype(np.float64)
-    chances = _chances(review.sizes, looked_at)[rows]
+    reach = review.reach
+    chances = _chances(review.sizes, reach)[rows] * looked_at / reach  # as if it were by chance which were left out
     calibrated = _calibrated(p_wrong, rows, wrong, 1 / chances)
     share = float(np.clip(calibrated.mean() + np.average(wrong - calibrated[rows], weights=1 / chances), 0, 1))
     residuals = (wrong - calibrated[rows]) / chances
     spread = (1 - chances) * (residuals - residuals.mean()) ** 2
-    variance = float(spread.sum()) * looked_at / max(looked_at - 1, 1) / count**2
+    degrees = max(looked_at - 2, 1)  # two numbers were fitted
+    wider = (looked_at - 1) / degrees * (float(student.ppf(0.975, degrees)) / 1.96) ** 2
+    variance = wider * float(spread.sum()) * looked_at / max(looked_at - 1, 1) / count**2
     errors = int(wrong.sum())
-    low, high = _limits(share, variance, looked_at, min(errors, looked_at - errors))
+    low, high = _limits(share, variance, looked_at, errors)
     calibrated[rows] = wrong
     expected, right = float(calibrated.sum()), np.full(count, NONE)
     right[rows] = review.answers[seen]
     low = max(min(low * count, expected), errors)
     high = min(max(high * count, expected), count - looked_at + errors)
-    return Reviewed(looked_at, errors, low, high, calibrated, right)
+    return Reviewed(looked_at, errors, low, high, calibrated, right, rows[review.answers[seen] == NONE])
 
 
 def of_labels(train: Dataset) -> str:
@@ -222,6 +234,10 @@ def classes_of(train: Dataset) -> tuple[str, ...]:
     if not isinstance(train.task, Classification):
         raise WhenceError("a review of something else than classes", where="the run", got=train.task.kind,
                           expected="a classification")  # fmt: skip
+    if "" in train.task.classes:  # which stands for "not looked at"
+        raise WhenceError(
+            "a review of a class without a name", where="the run", got="''", expected="classes with names"
+        )
     return train.task.classes
 
 
@@ -256,15 +272,12 @@ def _calibrated(p_wrong: np.ndarray, rows: np.ndarray, wrong: np.ndarray, weight
     return calibrated
 
 
-def _limits(share: float, variance: float, looked_at: int, rarer: int) -> tuple[float, float]:
-    """Of the share of wrong labels, 95 %.
-
-    Args:
-        rarer: how often the rarer answer was given.
-    """
-    if not rarer:
+def _limits(share: float, variance: float, looked_at: int, errors: int) -> tuple[float, float]:
+    """Of the share of wrong labels, 95 %."""
+    if errors in (0, looked_at):
         unseen = 1 - 0.025 ** (1 / looked_at)
-        return (0.0, unseen) if share < 0.5 else (1 - unseen, 1.0)
+        return (0.0, unseen) if errors == 0 else (1 - unseen, 1.0)
+    rarer = min(errors, looked_at - errors)
     worth = min(share * (1 - share) / max(variance, 1e-300), looked_at * min(_MOST_WORTH, 1 + rarer / 3))
     wrong, right = share * worth, (1 - share) * worth
     return float(beta.ppf(0.025, wrong, right + 1)), float(beta.ppf(0.975, wrong + 1, right))

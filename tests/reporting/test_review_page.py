@@ -35,7 +35,7 @@ def in_directory(run: Run, path: Path) -> Run:
 def choose(browser: Any, number: int, label: str) -> None:
     browser.execute_script(
         """const box = document.querySelectorAll(".card")[arguments[0]], menu = box.querySelector("select");
-        if (menu) { menu.value = arguments[1]; menu.dispatchEvent(new Event("change")); }
+        if (menu) { menu.dispatchEvent(new Event("focus")); menu.value = arguments[1]; menu.dispatchEvent(new Event("change")); }
         else [...box.querySelectorAll(".kinds button")].find((button) => button.textContent === arguments[1]).click();""",
         number,
         label,

@@ -114,6 +114,8 @@ def _suspected(run: Run, action: str) -> Ranking:
     p_wrong, suggestions = suspicions(run)
     order = np.argsort(-p_wrong, kind="stable")
     order = order[p_wrong[order] > 0.5]
+    if action == "relabel":  # not those of which somebody said that no class is right
+        order = order[suggestions[order] != run.train.targets[order]]
     q = np.full(len(p_wrong), np.nan)
     q[order] = np.cumsum(1 - p_wrong[order]) / np.arange(1, len(order) + 1)
     return _of_instances(run, action, by="p_wrong of the audit", basis="the audit's model of label noise", score_name="p_wrong",

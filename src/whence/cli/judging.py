@@ -111,10 +111,14 @@ def _review(review: Review, form: Path, page: Path) -> list[str]:
     """How far a review has come, and what to do about it."""
     from whence.reviewing import FEWEST
 
-    looked_at = int(review.looked_at.sum())
+    looked_at, reach = int(review.looked_at.sum()), review.reach
     said = f"review: {looked_at:,} of {len(review):,} labels looked at"
+    if reach > looked_at:
+        said += f", {reach - looked_at:,} above the last left out: the limits hold if that has nothing to do with the labels"
     if looked_at == len(review):
         return [f"{said} ({form})"]
+    if not (page.exists() and form.exists()):
+        return [f"{said}: to go on, give --review {len(review)} again, which writes {page} and {form}"]
     few = f", {FEWEST} are needed" if looked_at < min(FEWEST, len(review)) else ""
     return [
         f"{said}{few}: open {page}, or fill in right_label in {form}; from the top, as many as you like; then audit again"

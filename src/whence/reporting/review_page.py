@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whence.errors import WhenceError
 from whence.fingerprints import digest
 from whence.reporting.cards import Gallery
 from whence.reporting.headings import run_name
 from whence.reporting.pictures import Album
 from whence.reporting.render import page
-from whence.review_files import FORM, put_review
+from whence.review_files import FORM, put_review, read_review
 from whence.reviewing import FEWEST, NO_CLASS, OPEN, Review, classes_of, of_labels
 from whence.run import Run
 from whence.whole_files import write_aside
@@ -32,7 +34,7 @@ class Form:
     Attributes:
         name: of the run; count: of labels to look at; form: the file that is saved.
         data: the page's data: instances, features, sheets, review (record, answer or ""), classes, none (the answer where no class
-            is right), key (under which a browser keeps answers).
+            is right), key (under which a browser keeps answers, begun from those of the table).
     """
 
     name: str
@@ -51,6 +53,9 @@ def begin_review(run: Run, review: Review) -> Path:
         raise WhenceError("a run in memory", where="a review", expected="a run with a directory",
                           mend="Use Review.table() and Review.answered().")  # fmt: skip
     with run.in_use():
+        now = read_review(run.directory, run.train)
+        if now is not None and np.array_equal(now.order, review.order):  # answers that were given since it was read
+            review = now.extended(max(len(review), FEWEST))
         put_review(run.directory, review)
         path = run.directory.place(PAGE)
         with write_aside(path, parents=False) as aside:
@@ -73,7 +78,7 @@ def _page(run: Run, review: Review) -> str:
         "review": asked,
         "classes": list(classes_of(review.train)),
         "none": NO_CLASS,
-        "key": digest(of_labels(review.train), review.rows[:FEWEST].tolist()),
+        "key": digest(of_labels(review.train), review.rows.tolist(), review.answers.tolist()),
     }
     name = run_name(run)
     return page("review.html.j2", _SCRIPTS, Form(name, len(review), FORM, data), f"review of {name}")

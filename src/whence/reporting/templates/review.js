@@ -5,7 +5,7 @@ const stored = (() => {
 })();
 const answers = data.review.map((asked) => {
   const kept = stored[data.instances[asked.i].id];
-  return [data.none, ...data.classes].includes(kept) ? kept : asked.answer;
+  return ["", data.none, ...data.classes].includes(kept) ? kept : asked.answer;
 });
 const status = document.querySelector("[data-status]");
 const count = () => {
@@ -34,18 +34,25 @@ const buttons = (number) => {
 };
 const menu = (number) => {
   const select = el("select");
-  for (const label of ["", ...choices]) {
-    const option = el("option", "", label === "" ? "\u2013" : shown(label));
-    option.value = label;
-    select.append(option);
-  }
-  select.value = answers[number];
+  const fill = (labels) => {
+    select.replaceChildren(...labels.map((label) => {
+      const option = el("option", "", label === "" ? "\u2013" : shown(label));
+      option.value = label;
+      return option;
+    }));
+    select.value = answers[number];
+  };
+  fill(["", ...(answers[number] ? [answers[number]] : [])]);
+  // Hundreds of classes of thousands of instances are too many to be there from the beginning.
+  for (const event of ["focus", "pointerdown"]) select.addEventListener(event, () => fill(["", ...choices]), { once: true });
   select.addEventListener("change", () => answer(number, select.value));
   return select;
 };
 const card = (asked, number) => {
   const instance = data.instances[asked.i], box = el("article", "card"), head = el("div", "head"), say = el("div", "say");
   const given = el("p", "", "given label "), line = el("span", "id", (number + 1) + " \u00b7 id ");
+  line.setAttribute("role", "heading");
+  line.setAttribute("aria-level", "2");
   line.append(words("bdi", "", instance.id));
   given.append(words("b", "", instance.label));
   if (seen(instance)) head.append(picture(instance));
