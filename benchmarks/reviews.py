@@ -66,9 +66,15 @@ def judged(name: str, seed: int, counts: Sequence[int]) -> dict[str, Any]:
     found = {"0": {"expected": float(p.sum()), **above_half(p, wrong)}}
     for count in counts:
         draws = [one_review(run.train, p, wrong, count, draw) for draw in range(DRAWS)]
-        found[str(count)] = {figure: float(np.nanmean([one[figure] for one in draws])) for figure in draws[0]}
+        found[str(count)] = {figure: mean([one[figure] for one in draws]) for figure in draws[0]}
         found[str(count)]["spread"] = float(np.std([one["expected"] for one in draws], ddof=1))
     return {"wrong": int(wrong.sum()), "of": len(wrong), "reviews": found}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Of those that are known."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def one_review(train: Any, p: np.ndarray, wrong: np.ndarray, count: int, draw: int) -> dict[str, float]:
@@ -76,7 +82,7 @@ def one_review(train: Any, p: np.ndarray, wrong: np.ndarray, count: int, draw: i
     rows, given = review.rows, train.targets[review.rows]
     told = reviewed(p, replace(review, answers=np.where(wrong[rows], -1, given)))
     assert told is not None
-    others = np.delete(np.arange(len(p)), rows)
+    others = np.delete(np.arange(len(p)), rows)  # that nobody looked at
     evenly = np.random.default_rng(draw).choice(wrong, count, replace=False)
     plain = binomtest(int(evenly.sum()), count).proportion_ci(method="exact")
     return {"expected": float(told.p_wrong.sum()), "held": float(told.low <= wrong.sum() <= told.high),
@@ -112,11 +118,11 @@ def cells(count: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     found = [row["reviews"][count] for row in rows]
 
     def over(figure: str, digits: int, spread: bool = False) -> str:
-        values = [one[figure] for one in found if figure in one]
+        values = [one[figure] for one in found if not np.isnan(one.get(figure, np.nan))]
         if not values:
             return ""
-        said = number(np.nanmean(values), digits)
-        return said + (f" ± {number(np.nanstd(values, ddof=1), digits)}" if spread and len(values) > 1 else "")
+        deviation = f" ± {number(np.std(values, ddof=1), digits)}" if spread and len(values) > 1 else ""
+        return number(np.mean(values), digits) + deviation
 
     reviewed = count != "0"
     wrong = f"{np.mean([row['wrong'] for row in rows]):.0f} of {rows[0]['of']:,}"

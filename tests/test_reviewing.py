@@ -362,8 +362,12 @@ def test_what_was_answered_while_an_audit_lasted_stays(noisy, tmp_path):
     begin_review(kept, whence.audit(kept).to_review(20))
     audit = whence.audit(kept)
     filled(kept, audit.review, right_of(audit.review, clean))
-    begin_review(kept, audit.to_review(40))
-    assert read_review(kept.directory, run.train).looked_at.sum() == 20
+    more = audit.to_review(40)
+    begin_review(kept, more.answered(dict.fromkeys(more.names()[20:25], "-")))  # and what was answered elsewhere
+    now = read_review(kept.directory, run.train)
+    np.testing.assert_array_equal(now.looked_at, np.arange(40) < 25)
+    begin_review(kept, audit.to_review(20))
+    assert len(read_review(kept.directory, run.train)) == 40
     (tmp_path / "run" / "review.safetensors").unlink()
     before = (tmp_path / "run" / "review.csv").read_bytes()
     with pytest.raises(WhenceError, match="whose draw is lost"):

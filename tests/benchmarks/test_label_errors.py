@@ -9,7 +9,7 @@ from benchmarks.noise_figures import MOMENTS, seconds_of_looks
 from benchmarks.real_data import find_shared_data
 
 import whence
-from benchmarks import image_label_errors, label_error_cases, text_label_errors
+from benchmarks import image_label_errors, label_error_cases, reviews, text_label_errors
 from tests.models.encoders.tiny import save_encoder
 
 ONE_RUN = ("one run, p_wrong", "one run, out of sample", "one run, flipped mask", "one run, full network")
@@ -84,18 +84,29 @@ def test_fine_tuned_encoders(tmp_path, monkeypatch):
     encoder = str(save_encoder(tmp_path))
     case = text_label_errors.Case("sst2", encoder, "updates", 2, 0)
     case.longest = 16
-    trained, autocast = [], whence.fit
+    trained, plain = [], whence.fit
 
     def fit(model, data, **options):
-        trained.append((len(data), options["dynamics"], options["autocast"]))
-        return autocast(
-            model, data, **{**options, "autocast": "off"}
-        )  # which would be emulated where there is no hardware for it
+        trained.append((len(data), options["dynamics"]))
+        return plain(model, data, **options)
 
     monkeypatch.setattr(whence, "fit", fit)
     found = text_label_errors.judged(case)
-    assert trained == [(80, MOMENTS, "bfloat16")] + [(64, 0, "bfloat16")] * 5
+    assert trained == [(80, MOMENTS)] + [(64, 0)] * 5
     assert found["p_wrong"]["errors"] == 8
     assert found["shared gradient"] == pytest.approx(0, abs=0.01)
     assert all(0 <= found[name]["AUC"] <= 1 for name in (*ONE_RUN, "5 folds"))
     assert "3 folds" not in found
+
+
+def test_reviews_are_of_somebody_who_is_right(monkeypatch):
+    monkeypatch.setitem(label_error_cases.EPOCHS, "fashion", {"early": 3})
+    monkeypatch.setattr(reviews, "Case", lambda *settings: smaller(Case(*settings), np.arange(250)))
+    monkeypatch.setattr(reviews, "DRAWS", 20)
+    found = reviews.judged("fashion uniform", 0, [30, 250])
+    assert found["of"] == 250
+    some, every = found["reviews"]["30"], found["reviews"]["250"]
+    assert some["held"] >= 0.8 and 0 < some["apart"] < 250
+    assert (every["held"], every["apart"], every["expected"]) == (1, 0, found["wrong"])
+    lines = reviews.of_set("fashion uniform", [found])
+    assert [line.split(" | ")[1] for line in lines] == ["none", "30", "250"]

@@ -33,7 +33,7 @@ __all__ = ["audit", "report", "verify"]
     type=int,
     metavar="COUNT",
     help="Draw so many labels for people to look at, and write them to RUN/review.csv. From ten answers on each audit "
-    "takes them into account: p(wrong) becomes a probability, and the number of wrong labels has limits.",
+    "takes them into account: p(wrong) is calibrated, and the number of wrong labels has limits.",
 )
 @as_json
 def audit(run: str, method: str, show: int, review: int | None, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def begin_review(run: Run, review: Review) -> Path:
     with run.in_use():
         now = read_review(run.directory, run.train)
         if now is not None and np.array_equal(now.order, review.order):  # answers that were given since it was read
-            review = now.extended(max(len(review), FEWEST))
+            review, answers = review.extended(max(len(now), FEWEST)), now.extended(max(len(review), FEWEST)).answers
+            review = replace(review, answers=np.where(answers == OPEN, review.answers, answers))
         put_review(run.directory, review)
         path = run.directory.place(PAGE)
         with write_aside(path, parents=False) as aside:
