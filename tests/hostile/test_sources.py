@@ -67,7 +67,7 @@ def test_what_is_looked_for_would_be_found(tmp_path: Path) -> None:
 def test_one_room_writes_csv() -> None:
     """A spreadsheet runs formulas in CSV: what writes more of it than copies of the user's own table has to mark them (``inert``)."""
     for path in CODE:
-        if path.name == "copies.py":
+        if path.name in ("copies.py", "review_files.py"):  # the second marks all but columns of the user's own
             continue
         text = path.read_text(encoding="utf-8")
         assert not any(word in text for word in ("csv.writer", "DictWriter", "write_csv", "to_csv", "savetxt")), path
