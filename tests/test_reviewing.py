@@ -123,7 +123,7 @@ def test_the_order_of_suspicion_stays_but_of_what_was_looked_at():
     np.testing.assert_array_equal(np.argsort(told.p_wrong[others], kind="stable"), np.argsort(p[others], kind="stable"))
     assert set(told.p_wrong[review.rows]) == {0.0, 1.0}
     np.testing.assert_array_equal(told.right[review.rows], review.answers)
-    assert (told.right[others] == -1).all()
+    assert (told.right[others] == OPEN).all()
 
 
 def test_less_than_ten_answers_tell_nothing():
@@ -373,6 +373,32 @@ def test_what_was_answered_while_an_audit_lasted_stays(noisy, tmp_path):
     with pytest.raises(WhenceError, match="whose draw is lost"):
         begin_review(kept, whence.audit(kept).to_review(40))
     assert (tmp_path / "run" / "review.csv").read_bytes() == before
+
+
+def test_a_review_of_a_run_in_memory_is_answered_in_memory(noisy):
+    run, _, _ = noisy
+    alone = whence.Run(run.model, run.train)
+    with pytest.raises(WhenceError, match=r"a run in memory .* Use Review.table\(\)"):
+        begin_review(alone, whence.audit(alone).to_review(12))
+
+
+def test_ids_that_a_table_cannot_tell_apart(tmp_path):
+    names = np.array([f"r{row}" for row in range(28)] + ["=1", "'=1"], dtype=object)
+    review = drawn(replace(blobs(30), names=names), np.full(30, 0.1), 30)
+    with pytest.raises(WhenceError, match="ids that look alike"):
+        put_review(RunDirectory(tmp_path), review)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_spreadsheets_leave_and_add(tmp_path):
+    """Empty rows at the end, and apostrophes that this table would not have needed."""
+    data, directory = blobs(30), RunDirectory(tmp_path)
+    review = drawn(data, np.full(30, 0.1), 12)
+    path = put_review(directory, review)
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([rows[0], *([f"'{row[0]}", row[1], "'b"] for row in rows[1:]), ["", "", ""]])
+    np.testing.assert_array_equal(read_review(directory, data).answers, np.ones(12))
 
 
 def test_a_class_without_a_name_is_not_reviewed():

@@ -20,7 +20,7 @@ from whence.groups import GroupEffects, group_effects
 from whence.held_out import HeldOut, held_out, out_of_sample
 from whence.label_noise import NoiseModel, fit_noise
 from whence.review_files import read_review
-from whence.reviewing import Review, Reviewed, drawn, of_labels, reviewed
+from whence.reviewing import NONE, Review, Reviewed, drawn, of_labels, reviewed
 from whence.run import Run
 from whence.subnetworks import probabilities
 
@@ -180,7 +180,7 @@ def _review_of(run: Run, given: Review | None) -> Review | None:
     """The review that is given, else that of the run's directory.
 
     Raises:
-        WhenceError: it is of other labels, or of a regression.
+        WhenceError: it is of other labels, or what lies in the directory is damaged.
     """
     if given is None:
         return None if run.directory is None else read_review(run.directory, run.train)
@@ -271,8 +271,7 @@ def _told(
     true[rows, given] = 0
     suggested = np.where(p_wrong > 0.5, true.argmax(1), given)
     if told is not None:
-        suggested = np.where(told.right >= 0, told.right, suggested)
-        suggested[told.none] = given[told.none]
+        suggested = np.where(told.right >= 0, told.right, np.where(told.right == NONE, given, suggested))
     return p_wrong, suggested, told
 
 

@@ -5,7 +5,7 @@ From held-out probabilities alone nobody can tell labels that are wrong from ins
 hundred is drawn with known chances, so that what is found of them holds of all:
 
 - *Order*: instance i is at place u_i/s_i, u_i uniform, and whoever looks begins at the front: the first n are drawn with chances
-  π_i = n·s_i/Σs (sequential Poisson sampling, Ohlsson 1998), whatever n is; so it can be stopped, or gone on with, at any time.
+  π_i = n·s_i/Σs (sequential Poisson sampling, Ohlsson 1998), whatever n is; so it can be gone on with at any time.
   s_i is the deviation that a label's being wrong has, if it is wrong with a probability halfway between p_wrong and the mean (at
   least .05). Suspected labels are drawn up to three times as often as others, no more, since it is p_wrong that is in doubt.
 - *Calibration*: a and b in logit q_i = a + b·logit p_i, b ≥ 0, by maximum likelihood of the answers, weighted by 1/π_i, with the
@@ -39,7 +39,7 @@ from whence.data.tasks import well_formed
 from whence.errors import WhenceError
 from whence.fingerprints import digest_tensors
 
-__all__ = ["FEWEST", "NO_CLASS", "Review", "Reviewed", "drawn", "of_labels", "reviewed"]
+__all__ = ["FEWEST", "NONE", "NO_CLASS", "OPEN", "Review", "Reviewed", "classes_of", "drawn", "of_labels", "reviewed"]
 
 NO_CLASS = "-"
 """What is answered where no class is right."""
@@ -59,7 +59,7 @@ class Review:
 
         review = whence.audit(run).to_review(100)
         review = review.answered({"17": "cat", "204": "dog"})     # the right label of each, by who sees no suggestion
-        found = whence.audit(run, review=review)                   # p_wrong as a probability, and limits of the number of errors
+        found = whence.audit(run, review=review)                   # p_wrong calibrated, and limits of the number of errors
 
     Attributes:
         train: the training instances, N, of a classifier.
@@ -158,8 +158,7 @@ class Reviewed:
         looked_at, wrong: how many labels were looked at, and how many of these are wrong.
         low, high: between them is the number of all labels that are wrong, 95 %.
         p_wrong: float64 [N], calibrated; 0 or 1 of what was looked at.
-        right: int64 [N], the class that somebody found to be right; −1 elsewhere.
-        none: int64, rows of which somebody found that no class is right.
+        right: int64 [N], as ``Review.answers``: the class that is right; −1 where none is; −2 where nobody has looked.
     """
 
     looked_at: int
@@ -168,15 +167,15 @@ class Reviewed:
     high: float
     p_wrong: np.ndarray
     right: np.ndarray
-    none: np.ndarray
 
 
 def drawn(train: Dataset, p_wrong: np.ndarray, count: int, seed: int = 0) -> Review:
-    """Labels to look at.
+    """Labels to look at, none of which anybody has looked at yet.
 
     Args:
         p_wrong: [N], by an audit.
         count: how many, at least ten; all if there are fewer.
+        seed: an integer of 64 bits.
 
     Raises:
         WhenceError: the task is no classification, or fewer than ten.
@@ -212,11 +211,11 @@ def reviewed(p_wrong: np.ndarray, review: Review) -> Reviewed | None:
     errors = int(wrong.sum())
     low, high = _limits(share, variance, looked_at, errors)
     calibrated[rows] = wrong
-    expected, right = float(calibrated.sum()), np.full(count, NONE)
+    expected, right = float(calibrated.sum()), np.full(count, OPEN)
     right[rows] = review.answers[seen]
     low = max(min(low * count, expected), errors)
     high = min(max(high * count, expected), count - looked_at + errors)
-    return Reviewed(looked_at, errors, low, high, calibrated, right, rows[review.answers[seen] == NONE])
+    return Reviewed(looked_at, errors, low, high, calibrated, right)
 
 
 def of_labels(train: Dataset) -> str:

@@ -59,7 +59,7 @@ const card = (asked, number) => {
   say.append(line, given);
   head.append(say);
   const choice = (data.classes.length > FEW ? menu : buttons)(number);
-  choice.setAttribute("role", choice.tagName === "SELECT" ? "combobox" : "group");
+  if (choice.tagName !== "SELECT") choice.setAttribute("role", "group");
   choice.setAttribute("aria-label", "right label of instance " + instance.id);
   box.append(head, ...body(instance), choice);
   return box;
